@@ -1,0 +1,56 @@
+/** `peerbuf/machine`: the hardware. Tasks and the scheduler, locks, memory, PCI, IOMMU, presets. */
+
+export { Actor, ActorIds } from './actor.ts';
+export { type AccessClass, Cell, commute } from './cell.ts';
+export {
+  type BlockedActor,
+  type Finding,
+  type FindingKind,
+  type Outcome,
+  type RunStatus,
+  WrongResult,
+} from './outcome.ts';
+export { type Bdf, compareBdf, formatBdf, parseBdf } from './pci/bdf.ts';
+export {
+  Scheduler,
+  type SchedulerOptions,
+  type SpawnOptions,
+  STEPS_MAX_DEFAULT,
+} from './scheduler.ts';
+export type {
+  AcsSpec,
+  BarSpec,
+  BridgeSpec,
+  CpuSpec,
+  FunctionSpec,
+  HostBridgeSpec,
+  IommuMode,
+  LinkSpec,
+  MachineSpec,
+  MemorySpec,
+  PciType,
+  PeerForwarding,
+  WindowSpec,
+} from './spec/machine-spec.ts';
+export { MACHINE_SCHEMA } from './spec/machine-spec.ts';
+export type { Strategy } from './strategy.ts';
+export { Allocation } from './sync/allocation.ts';
+export { Completion } from './sync/completion.ts';
+export { Mutex } from './sync/mutex.ts';
+export { RefCount } from './sync/ref-count.ts';
+export { RwSemaphore } from './sync/rw-semaphore.ts';
+export { Shared } from './sync/shared.ts';
+export { type AcquireContext, WwClass, WwMutex, type WwResult } from './sync/ww-mutex.ts';
+export {
+  type Access,
+  type Atomic,
+  type Look,
+  NOW,
+  type Preempt,
+  PreemptStep,
+  type Sleep,
+  SleepStep,
+  Step,
+  type Task,
+  wholeCell,
+} from './task.ts';
