@@ -1,7 +1,20 @@
 /** `peerbuf/machine`: the hardware. Tasks and the scheduler, locks, memory, PCI, IOMMU, presets. */
 
 export { Actor, ActorIds } from './actor.ts';
+export { CACHE_LINE_SIZE } from './cache.ts';
 export { type AccessClass, Cell, commute } from './cell.ts';
+export { Cpu } from './cpu.ts';
+export { type Device, PlatformDevice } from './device.ts';
+export { DmaEngine, type DmaReadResult, describeLanding, type FaultEvent } from './dma.ts';
+export {
+  findMapping,
+  IommuDomain,
+  type IovaMapping,
+  type IovaRights,
+  type PhysRange,
+} from './iommu.ts';
+export { Machine, MachinePlan } from './machine.ts';
+export { MmioMapping } from './mmio-mapping.ts';
 export {
   type BlockedActor,
   type Finding,
@@ -10,7 +23,24 @@ export {
   type RunStatus,
   WrongResult,
 } from './outcome.ts';
+export {
+  type BarRegion,
+  DeviceMemory,
+  Register,
+  RegisterRegion,
+  untilRegisters,
+} from './pci/bar-region.ts';
 export { type Bdf, compareBdf, formatBdf, parseBdf } from './pci/bdf.ts';
+export { Fabric, type Landing, type MemoryRequest } from './pci/fabric.ts';
+export {
+  COMMAND_BUS_MASTER,
+  COMMAND_MEMORY,
+  type DeviceModel,
+  PciFunction,
+  type PlacedRegion,
+} from './pci/function.ts';
+export { type BusBar, HostBridge, PciNode, PciTree } from './pci/tree.ts';
+export { MemoryBank, PhysicalMemory } from './physical-memory.ts';
 export {
   Scheduler,
   type SchedulerOptions,
@@ -54,3 +84,4 @@ export {
   type Task,
   wholeCell,
 } from './task.ts';
+export { layWire, type Packet, WirePort } from './wire.ts';

@@ -1,0 +1,10 @@
+/** Text from outside, made fit to stand in an error or a note: those are one line each. */
+
+/** LIMIT: characters of foreign text that a message repeats; enough to recognise it by. */
+const LENGTH_MAX = 80;
+
+/** `text` with control characters and line ends replaced by `?`, and cut if it is long. */
+export function oneLine(text: string, lengthMax: number = LENGTH_MAX): string {
+  const cut = text.length <= lengthMax ? text : `${text.slice(0, lengthMax)}…`;
+  return cut.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?');
+}

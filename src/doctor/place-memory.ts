@@ -1,0 +1,125 @@
+/**
+ * Where RAM lies, from what a capture tells of it. Sizes by node are easy to come by; places are for
+ * root alone, and then without nodes. What is missing is made up so that nothing overlaps.
+ */
+
+import { ADDRESS_LIMIT, alignDown, alignUp, InputError, PAGE_SIZE } from '../base/index.ts';
+import type { MemorySpec } from '../machine/index.ts';
+import type { MemoryEvidence, MemorySize } from './capture.ts';
+
+/** Bytes of RAM of a machine that does not say; enough for every story. */
+const SIZE_ASSUMED = 4 * 2 ** 30;
+/** Below it, PCs have holes and firmware. */
+const FIRST_ADDRESS = 2 ** 20;
+/** Where PCs have their 32-bit BARs, interrupt controllers and configuration space. */
+const PC_HOLE: BusyRange = { start: 3 * 2 ** 30, end: 4 * 2 ** 30 };
+
+/** Addresses that are no RAM; `end` is the first byte behind. */
+export interface BusyRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * Lays out RAM.
+ *
+ * @param busy - BARs and windows, in any order.
+ * @param notes - Takes what had to be assumed.
+ * @returns By ascending address, page aligned, at least one range.
+ * @throws {@link InputError} if the sizes do not fit below 2^52 beside what is busy.
+ */
+export function placeMemory(
+  evidence: MemoryEvidence,
+  busy: readonly BusyRange[],
+  source: string,
+  notes: string[],
+): MemorySpec[] {
+  const sizes = evidence.sizes
+    .map(({ node, size }) => ({ node, size: alignDown(size, PAGE_SIZE) }))
+    .filter(({ size }) => size > 0);
+  if (evidence.ranges.length > 0) return nodesForRanges(evidence.ranges, sizes, notes);
+  if (sizes.length > 0) {
+    notes.push('The place of RAM is not in the source; its size is true, its addresses are made up.');
+    return placeSizes(sizes, busy, source);
+  }
+  notes.push('The source does not tell of RAM; 4 GiB on one node are assumed.');
+  return placeSizes([{ node: 0, size: SIZE_ASSUMED }], busy, source);
+}
+
+/** Gives each node its share of the ranges, in order: firmware lays nodes out one after the other. */
+function nodesForRanges(
+  ranges: MemoryEvidence['ranges'],
+  sizes: readonly MemorySize[],
+  notes: string[],
+): MemorySpec[] {
+  if (sizes.length > 1) {
+    notes.push('Which RAM is on which node is not in the source; it is told from the sizes.');
+  }
+  const total = sum(ranges.map(({ size }) => size));
+  const known = sum(sizes.map(({ size }) => size));
+  const nodes = sizes.length > 0 ? sizes : [{ node: 0, size: total }];
+  const memory: MemorySpec[] = [];
+  let at = 0;
+  let left = nodes.length > 1 ? alignDown(total * ((nodes[0]?.size ?? 0) / known), PAGE_SIZE) : total;
+  for (const range of ranges) {
+    let { start, size } = range;
+    while (size > 0) {
+      const isLast = at >= nodes.length - 1;
+      const taken = isLast ? size : Math.min(size, left);
+      if (taken > 0) memory.push({ node: nodes[at]?.node ?? 0, start, size: taken });
+      start += taken;
+      size -= taken;
+      left -= taken;
+      if (left > 0 || isLast) continue;
+      at += 1;
+      left = alignDown(total * ((nodes[at]?.size ?? 0) / known), PAGE_SIZE);
+    }
+  }
+  return memory;
+}
+
+/** One node after the other into the gaps, upwards. */
+function placeSizes(
+  sizes: readonly MemorySize[],
+  busy: readonly BusyRange[],
+  source: string,
+): MemorySpec[] {
+  const walls = merged([...busy, PC_HOLE, { start: ADDRESS_LIMIT, end: ADDRESS_LIMIT }]);
+  const memory: MemorySpec[] = [];
+  let from = FIRST_ADDRESS;
+  let wall = 0;
+  for (const { node, size } of sizes) {
+    let left = size;
+    while (left > 0) {
+      const next = walls[wall];
+      if (next === undefined) {
+        const problem = `expected room for ${size} bytes of RAM of node ${node} below 2^52`;
+        throw new InputError(source, 'RAM', problem);
+      }
+      const taken = Math.min(left, alignDown(Math.max(next.start - from, 0), PAGE_SIZE));
+      if (taken > 0) memory.push({ node, start: from, size: taken });
+      from += taken;
+      left -= taken;
+      if (left === 0) break;
+      from = Math.max(from, alignUp(next.end, PAGE_SIZE));
+      wall += 1;
+    }
+  }
+  return memory;
+}
+
+/** The ranges by ascending address, those that touch made one. */
+function merged(ranges: readonly BusyRange[]): BusyRange[] {
+  const result: BusyRange[] = [];
+  for (const { start, end } of ranges.toSorted((one, other) => one.start - other.start)) {
+    const last = result.at(-1);
+    if (last !== undefined && start <= last.end) {
+      result[result.length - 1] = { start: last.start, end: Math.max(last.end, end) };
+    } else result.push({ start, end });
+  }
+  return result;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

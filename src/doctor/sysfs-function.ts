@@ -1,0 +1,202 @@
+/** One PCI function as its directory in sysfs shows it. @source reference/p2p-topology.md 3.1 */
+
+import { type BarSpec, type BridgeSpec, formatBdf, parseBdf } from '../machine/index.ts';
+import type { ConfigFacts } from '../machine/pci/config-space.ts';
+import type { FunctionDraft } from './capture.ts';
+import { type ConfigEvidence, configEvidence } from './config-evidence.ts';
+import { barsOfRegisters, virtualFunctionsOf } from './draft-registers.ts';
+import type { NoteTally } from './note-tally.ts';
+import { CLASS_PCI_BRIDGE } from './pci-class.ts';
+import { joinPath, linkName, type SysTree } from './sys-tree.ts';
+import {
+  barsOfResources,
+  type Resource,
+  readLinkFiles,
+  readResources,
+  SysDirectory,
+} from './sysfs-files.ts';
+import type { FoundFunction } from './sysfs-scan.ts';
+
+const HEADER_DIGITS = 2 * 64;
+const COMMAND_MEMORY = 0x2;
+const COMMAND_ASSUMED = 0x6;
+const ID_MAX = 0xffff;
+const CLASS_MAX = 0xffffff;
+const REVISION_MAX = 0xff;
+/** Lines of `resource` with a bridge's windows: with and without room for virtual functions. */
+const WINDOW_LINES: ReadonlyMap<number, number> = new Map([
+  [17, 14],
+  [11, 8],
+]);
+
+/**
+ * Reads one function.
+ *
+ * @param groups - IOMMU group by address, for copies that have no link to it.
+ * @param tally - Takes what had to be assumed.
+ * @throws {@link InputError} if a file holds what no kernel writes.
+ */
+export function readSysfsFunction(
+  tree: SysTree,
+  found: FoundFunction,
+  groups: ReadonlyMap<string, number>,
+  source: string,
+  tally: NoteTally,
+): FunctionDraft {
+  const directory = new SysDirectory(tree, found.path, source);
+  const address = formatBdf(found.bdf);
+  const evidence = configEvidence(tree.read(joinPath(found.path, 'config')));
+  const facts = evidence?.facts ?? null;
+  noteEvidence(address, evidence, tally);
+  const resources = readResources(directory);
+  const physicalFunction = functionLinked(directory, 'physfn');
+  const ids = readIds(directory, facts, address, tally);
+  const command = facts?.command ?? COMMAND_ASSUMED;
+  return {
+    bdf: found.bdf,
+    place: found.place,
+    ...ids,
+    type: facts === null || facts.type === 'unknown' ? null : facts.type,
+    isExpress: directory.has('max_link_width'),
+    // A virtual function's own bit reads 0; its physical function decodes for it.
+    command: physicalFunction === null ? command : command | COMMAND_MEMORY,
+    bars: readBars(resources, facts, address, tally),
+    busOffsets: busOffsetsOf(resources, facts),
+    bridge: readBridge(directory, resources, facts, ids.classCode),
+    acs: facts?.acs ?? (facts === null ? 'unknown' : null),
+    link: readLinkFiles(directory, facts?.link ?? null),
+    node: nodeOf(directory),
+    iommuGroup: groupOf(directory) ?? groups.get(address) ?? null,
+    driver: linkName(tree, joinPath(found.path, 'driver')),
+    physicalFunction,
+    virtualFunctions: facts === null ? null : virtualFunctionsOf(facts),
+    config: evidence?.hex ?? null,
+  };
+}
+
+function noteEvidence(address: string, evidence: ConfigEvidence | null, tally: NoteTally): void {
+  if (evidence === null) {
+    tally.add(address, 'configuration space is not in the source; what stands there is assumed');
+  } else if (evidence.facts === null) {
+    tally.add(address, 'configuration space reads as ones: the device is off or gone');
+  } else if (evidence.hex.length > HEADER_DIGITS) {
+    for (const problem of evidence.facts.problems) tally.add(address, problem);
+  }
+}
+
+/** The kernel's files, else its summary in `uevent`, else the registers. */
+function readIds(
+  directory: SysDirectory,
+  facts: ConfigFacts | null,
+  address: string,
+  tally: NoteTally,
+): Pick<
+  FunctionDraft,
+  'vendor' | 'device' | 'subsystemVendor' | 'subsystemDevice' | 'classCode' | 'revision'
+> {
+  const uevent = directory.text('uevent') ?? '';
+  const inUevent = (form: RegExp, group: number): number | null => {
+    const digits = form.exec(uevent)?.[group];
+    return digits === undefined ? null : Number.parseInt(digits, 16);
+  };
+  const ID = /^PCI_ID=([0-9A-F]{4}):([0-9A-F]{4})$/m;
+  const SUBSYSTEM = /^PCI_SUBSYS_ID=([0-9A-F]{4}):([0-9A-F]{4})$/m;
+  const CLASS = /^PCI_CLASS=([0-9A-F]{1,6})$/m;
+  const vendor = directory.hex('vendor', ID_MAX) ?? inUevent(ID, 1) ?? facts?.vendor;
+  const device = directory.hex('device', ID_MAX) ?? inUevent(ID, 2) ?? facts?.device;
+  const classCode = directory.hex('class', CLASS_MAX) ?? inUevent(CLASS, 1) ?? facts?.classCode;
+  if (vendor === undefined || device === undefined || classCode === undefined) {
+    tally.add(address, 'ids or class are not in the source and taken as 0');
+  }
+  return {
+    vendor: vendor ?? 0,
+    device: device ?? 0,
+    classCode: classCode ?? 0,
+    subsystemVendor:
+      directory.hex('subsystem_vendor', ID_MAX) ??
+      inUevent(SUBSYSTEM, 1) ??
+      facts?.subsystemVendor ??
+      0,
+    subsystemDevice:
+      directory.hex('subsystem_device', ID_MAX) ??
+      inUevent(SUBSYSTEM, 2) ??
+      facts?.subsystemDevice ??
+      0,
+    revision: directory.hex('revision', REVISION_MAX) ?? facts?.revision ?? 0,
+  };
+}
+
+function readBars(
+  resources: readonly Resource[] | null,
+  facts: ConfigFacts | null,
+  address: string,
+  tally: NoteTally,
+): BarSpec[] {
+  if (resources === null) {
+    tally.add(address, 'the file resource is not in the source; sizes of BARs are assumed');
+    return facts === null ? [] : barsOfRegisters(facts);
+  }
+  return barsOfResources(resources).map((bar) => {
+    const size = 2 ** Math.ceil(Math.log2(bar.size));
+    if (size !== bar.size) tally.add(address, 'the size of a BAR is no power of two; rounded up');
+    return { ...bar, size };
+  });
+}
+
+/** Registers hold bus addresses, `resource` has CPU addresses. */
+function busOffsetsOf(
+  resources: readonly Resource[] | null,
+  facts: ConfigFacts | null,
+): readonly number[] {
+  const offsets: number[] = [];
+  for (const bar of barsOfResources(resources ?? [])) {
+    const register = facts?.bars.find(({ index }) => index === bar.index);
+    if (register === undefined || register.kind !== bar.kind || bar.kind === 'io') continue;
+    if (register.address !== 0 && bar.address !== 0) offsets.push(register.address - bar.address);
+  }
+  return offsets;
+}
+
+/** The registers, else what the kernel's files say of a function that is a bridge. */
+function readBridge(
+  directory: SysDirectory,
+  resources: readonly Resource[] | null,
+  facts: ConfigFacts | null,
+  classCode: number,
+): BridgeSpec | null {
+  if (facts !== null) {
+    if (facts.bridge === null) return null;
+    const { secondary, subordinate, memory, prefetch } = facts.bridge;
+    return { secondary, subordinate, memory, prefetch };
+  }
+  const secondary = directory.decimal('secondary_bus_number');
+  const subordinate = directory.decimal('subordinate_bus_number');
+  if (secondary === null && classCode >>> 8 !== CLASS_PCI_BRIDGE) return null;
+  const first = WINDOW_LINES.get(resources?.length ?? 0);
+  const window = (at: number | undefined): BridgeSpec['memory'] => {
+    const { start = 0, size = 0 } = (at === undefined ? undefined : resources?.[at]) ?? {};
+    return size === 0 ? null : { base: start, limit: start + size - 1 };
+  };
+  return {
+    secondary: secondary ?? 0,
+    subordinate: subordinate ?? secondary ?? 0,
+    memory: window(first),
+    prefetch: window(first === undefined ? undefined : first + 1),
+  };
+}
+
+/** Linux shows -1 for a node that it does not know. */
+function nodeOf(directory: SysDirectory): number | null {
+  const node = directory.decimal('numa_node');
+  return node === null || node < 0 ? null : node;
+}
+
+function groupOf(directory: SysDirectory): number | null {
+  const name = linkName(directory.tree, joinPath(directory.path, 'iommu_group')) ?? '';
+  return /^\d{1,9}$/.test(name) ? Number(name) : null;
+}
+
+function functionLinked(directory: SysDirectory, link: string): string | null {
+  const bdf = parseBdf(linkName(directory.tree, joinPath(directory.path, link)) ?? '');
+  return bdf === null ? null : formatBdf(bdf);
+}

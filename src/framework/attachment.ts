@@ -1,0 +1,197 @@
+/**
+ * One device's place at a buffer. The importer maps through it; the exporter learns from it who asks.
+ *
+ * @source drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A.12 to A.17
+ */
+
+import { type DmaDirection, isDmaBufError } from '../base/index.ts';
+import type { Device, Task } from '../machine/index.ts';
+import type { AttachOps, DmaBuf } from './dma-buf.ts';
+import type { SgTable } from './scatterlist.ts';
+
+/** `struct dma_buf_attachment`. `P` is the exporter's state of the buffer. */
+export class Attachment<P = unknown> {
+  readonly buf: DmaBuf<P>;
+  /** The device that will do the DMA. */
+  readonly device: Device;
+  readonly importerOps: AttachOps | null;
+  /** The importer's own. */
+  readonly importerPriv: unknown;
+  /** Number in the trace. */
+  readonly number: number;
+  /** True if the importer can use another device's memory; the exporter may take it away at attach. */
+  peer2peer: boolean;
+  /** The exporter's own. */
+  priv: unknown = null;
+
+  constructor(
+    buf: DmaBuf<P>,
+    device: Device,
+    importerOps: AttachOps | null,
+    importerPriv: unknown,
+  ) {
+    this.buf = buf;
+    this.device = device;
+    this.importerOps = importerOps;
+    this.importerPriv = importerPriv;
+    this.peer2peer = importerOps?.allowPeer2Peer ?? false;
+    this.number = buf.kernel.nextAttachment();
+  }
+
+  /** True if the importer can follow moves: it came with operations. */
+  get isDynamic(): boolean {
+    return this.importerOps !== null;
+  }
+
+  /**
+   * True if memory can be taken back from this importer.
+   *
+   * @source `dma_buf_attach_revocable()`
+   */
+  get isRevocable(): boolean {
+    return this.importerOps?.invalidateMappings !== undefined;
+  }
+
+  /**
+   * Asks that the memory stay where it is. Nothing to do for an exporter that never moves any.
+   *
+   * @throws {@link DmaBufError} what the exporter says.
+   * @context May sleep. The caller holds the reservation. For dynamic importers; others get a warning.
+   * @source `dma_buf_pin()`
+   */
+  *pin(): Task {
+    this.warnIfStatic('dma_buf_pin');
+    this.buf.resv.assertHeld('dma_buf_pin');
+    const { ops } = this.buf;
+    if (ops.pin === undefined) return;
+    yield* this.orRecordRefusal('pin', ops.pin(this));
+    this.record('attachment.pin');
+  }
+
+  /**
+   * Takes a pin back.
+   *
+   * @context May sleep. The caller holds the reservation.
+   * @source `dma_buf_unpin()`
+   */
+  *unpin(): Task {
+    this.warnIfStatic('dma_buf_unpin');
+    this.buf.resv.assertHeld('dma_buf_unpin');
+    const { ops } = this.buf;
+    if (ops.unpin === undefined) return;
+    yield* ops.unpin(this);
+    this.record('attachment.unpin');
+  }
+
+  /**
+   * Maps the buffer for this device and returns where the device sees it. A static importer's memory is
+   * pinned around the mapping, and moves under way are waited for; a dynamic importer waits for
+   * `kernel` fences itself before its device touches anything.
+   *
+   * @param direction - Which way data flows until the unmap.
+   * @returns Pieces in the order of the buffer; lengths add up to its size.
+   * @throws {@link DmaBufError} what the exporter says: `EINVAL` no route to the device, `ENODEV` the
+   *   memory was withdrawn, `ENOMEM` no address left.
+   * @context May sleep. The caller holds the reservation.
+   * @source `dma_buf_map_attachment()`
+   */
+  *mapAttachment(direction: DmaDirection): Task<SgTable> {
+    const { buf } = this;
+    buf.resv.assertHeld('dma_buf_map_attachment');
+    if (this.pinsOnMap && buf.ops.pin !== undefined) {
+      yield* this.orRecordRefusal('mapAttachment', buf.ops.pin(this));
+    }
+    let table: SgTable;
+    try {
+      table = yield* buf.ops.mapDmaBuf(this, direction);
+    } catch (error) {
+      if (this.pinsOnMap && buf.ops.unpin !== undefined) yield* buf.ops.unpin(this);
+      this.recordRefusal('mapAttachment', error);
+      throw error;
+    }
+    if (!this.isDynamic) yield* buf.resv.wait('kernel');
+    buf.kernel.scheduler.record?.({
+      kind: 'attachment.map',
+      attachment: this.number,
+      buffer: buf.number,
+      device: this.device.name,
+      direction,
+      entries: table.entries,
+    });
+    return table;
+  }
+
+  /**
+   * Takes a mapping back.
+   *
+   * @param table - As {@link mapAttachment} gave it.
+   * @param direction - As then.
+   * @context May sleep. The caller holds the reservation.
+   * @source `dma_buf_unmap_attachment()`
+   */
+  *unmapAttachment(table: SgTable, direction: DmaDirection): Task {
+    const { buf } = this;
+    buf.resv.assertHeld('dma_buf_unmap_attachment');
+    yield* buf.ops.unmapDmaBuf(this, table, direction);
+    if (this.pinsOnMap && buf.ops.unpin !== undefined) yield* buf.ops.unpin(this);
+    buf.kernel.scheduler.record?.({
+      kind: 'attachment.unmap',
+      attachment: this.number,
+      buffer: buf.number,
+      device: this.device.name,
+    });
+  }
+
+  /** Calls the importer's `invalidateMappings`, if it has one. For the core. */
+  *invalidate(): Task {
+    const ops = this.importerOps;
+    if (ops?.invalidateMappings === undefined) return;
+    const { scheduler } = this.buf.kernel;
+    const event = {
+      kind: 'attachment.invalidate',
+      attachment: this.number,
+      buffer: this.buf.number,
+    } as const;
+    scheduler.record?.({ ...event, phase: 'begin' });
+    yield* ops.invalidateMappings(this);
+    scheduler.record?.({ ...event, phase: 'end' });
+  }
+
+  /** Puts a refusal into the trace. For the core. */
+  recordRefusal(call: string, error: unknown): void {
+    if (!isDmaBufError(error)) return;
+    const { code, reason, detail } = error;
+    this.buf.kernel.scheduler.record?.({
+      kind: 'attachment.refuse',
+      buffer: this.buf.number,
+      device: this.device.name,
+      call,
+      code,
+      reason,
+      detail,
+    });
+  }
+
+  private get pinsOnMap(): boolean {
+    return !this.isDynamic && this.buf.ops.pin !== undefined;
+  }
+
+  private *orRecordRefusal(call: string, task: Task): Task {
+    try {
+      yield* task;
+    } catch (error) {
+      this.recordRefusal(call, error);
+      throw error;
+    }
+  }
+
+  private warnIfStatic(call: string): void {
+    if (this.isDynamic) return;
+    this.buf.kernel.scheduler.warn(call, 'the importer is static');
+  }
+
+  private record(kind: 'attachment.pin' | 'attachment.unpin'): void {
+    const { number: attachment, buf } = this;
+    buf.kernel.scheduler.record?.({ kind, attachment, buffer: buf.number });
+  }
+}
