@@ -203,7 +203,7 @@ function nestsTooDeep(line: string): boolean {
     if (character === 0x22) inString = !inString;
     else if (inString) {
       // The character after a backslash does not end the string.
-      if (character === 0x5c) i += 1;
+      
     } else if (character === 0x7b || character === 0x5b) {
       depth += 1;
       if (depth > TRACE_NESTING_MAX) return true;

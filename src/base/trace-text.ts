@@ -123,7 +123,7 @@ function sentence(event: TraceEvent): string {
     case 'clock.advance':
       return `lets time pass until ${event.to} ns`;
     case 'story.note':
-      return event.text;
+      return event.text === '' ? 'an empty note' : event.text;
     case 'story.fail':
       return `the story fails: ${event.text}`;
     case 'task.spawn':

@@ -5,7 +5,7 @@
  * @source reference/p2p-topology.md 3.5
  */
 
-import { type BridgeSpec, type Bdf, compareBdf, formatBdf } from '../machine/index.ts';
+import { type Bdf, type BridgeSpec, compareBdf, formatBdf } from '../machine/index.ts';
 
 /** What is needed of a function. */
 export interface OnBus {

@@ -3,7 +3,14 @@
  * null stands for what the source did not show. `assemble.ts` fits them together.
  */
 
-import type { Bdf, CpuSpec, FunctionSpec, IommuMode, MemorySpec, PciType } from '../machine/index.ts';
+import type {
+  Bdf,
+  CpuSpec,
+  FunctionSpec,
+  IommuMode,
+  MemorySpec,
+  PciType,
+} from '../machine/index.ts';
 
 /** LIMIT: functions of one machine. */
 export const FUNCTIONS_MAX: number = 65_536;
@@ -15,19 +22,6 @@ export interface CaptureFacts {
   readonly cpu?: CpuSpec;
   /** The kernel command line. */
   readonly cmdline?: string;
-}
-
-/** A root bus, the top of a tree of functions. */
-export interface RootBus {
-  readonly domain: number;
-  readonly bus: number;
-}
-
-/** Where a function is, as the path of its directory says. */
-export interface FunctionPlace {
-  readonly root: RootBus;
-  /** Address of the bridge above; null on the root bus. */
-  readonly parent: string | null;
 }
 
 /** Virtual functions that a physical one has switched on. */
@@ -44,14 +38,14 @@ export interface VirtualFunctions {
 /** One function as the source shows it. */
 export interface FunctionDraft extends Omit<FunctionSpec, 'address' | 'parent' | 'type'> {
   readonly bdf: Bdf;
-  /** Null if the source has bus numbers only. */
-  readonly place: FunctionPlace | null;
+  /** Address of the bridge above; null on a root bus. `unknown`: the source has bus numbers only. */
+  readonly parent: string | null | 'unknown';
   /** Null if the source could not see. */
   readonly type: PciType | null;
   /** True if something other than the type says that it is a PCI Express function. */
   readonly isExpress: boolean;
-  /** Bus address minus CPU address, for each memory BAR where both are known. */
-  readonly busOffsets: readonly number[];
+  /** Bus addresses in the registers of its memory BARs, by index; those that are known and not 0. */
+  readonly busAddresses: ReadonlyMap<number, number>;
   readonly virtualFunctions: VirtualFunctions | null;
 }
 

@@ -1,7 +1,7 @@
 /** The configuration space that a capture holds for one function, and how far it can be believed. */
 
-import { type ConfigFacts, decodeConfig } from '../machine/pci/config-space.ts';
 import { hexOfBytes } from '../machine/pci/config-bytes.ts';
+import { type ConfigFacts, decodeConfig } from '../machine/pci/config-space.ts';
 
 /** The lengths that Linux hands out, longest first. */
 const SIZES = [4096, 256, 64];

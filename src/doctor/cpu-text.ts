@@ -51,7 +51,9 @@ export function parseCpuText(text: string): CpuSpec | null {
 }
 
 function shortForm(text: string): CpuSpec | null {
-  const match = /^([A-Za-z]+):(0x[0-9a-f]{1,4}|\d{1,5})(?::(0x[0-9a-f]{1,4}|\d{1,5}))?$/i.exec(text);
+  const match = /^([A-Za-z]+):(0x[0-9a-f]{1,4}|\d{1,5})(?::(0x[0-9a-f]{1,4}|\d{1,5}))?$/i.exec(
+    text,
+  );
   if (match === null) return null;
   const [, vendor = '', family = '', model = '0'] = match;
   const arch = archOfVendor(vendor);

@@ -20,6 +20,12 @@ export function barsOfRegisters(facts: ConfigFacts): BarSpec[] {
   });
 }
 
+/** Bus addresses of memory BARs by index, where one is assigned. */
+export function busAddressesOf(facts: ConfigFacts): ReadonlyMap<number, number> {
+  const bars = facts.bars.filter(({ kind, address }) => kind === 'memory' && address !== 0);
+  return new Map(bars.map(({ index, address }) => [index, address]));
+}
+
 /** The virtual functions that the registers say are switched on; null if none. */
 export function virtualFunctionsOf(facts: ConfigFacts): VirtualFunctions | null {
   const { srIov, vendor } = facts;

@@ -6,6 +6,7 @@
  */
 
 import type { AcsSpec, LinkSpec, PciType, WindowSpec } from '../machine/index.ts';
+import type { VirtualFunctions } from './capture.ts';
 import type { LspciFunction } from './lspci-text.ts';
 import { classOfName } from './pci-class.ts';
 
@@ -50,14 +51,6 @@ export interface LspciRegion {
   readonly is64: boolean;
 }
 
-/** Virtual functions of a physical one: `count` of them, by routing id. */
-export interface LspciVirtualFunctions {
-  readonly count: number;
-  readonly offset: number;
-  readonly stride: number;
-  readonly device: number;
-}
-
 /** A pair of ids. */
 export interface LspciIds {
   readonly vendor: number;
@@ -84,7 +77,7 @@ export interface LspciFields {
   readonly node: number | null;
   readonly iommuGroup: number | null;
   readonly driver: string | null;
-  readonly virtualFunctions: LspciVirtualFunctions | null;
+  readonly virtualFunctions: VirtualFunctions | null;
 }
 
 /** Reads the title and the details of `fn`. */
@@ -94,8 +87,9 @@ export function readLspciFields(fn: LspciFunction): LspciFields {
   const capabilities = start < 0 ? [] : fn.details.slice(start);
   const flags = head.find((line) => line.startsWith('Flags:')) ?? '';
   const sees = seesCapabilities(head, capabilities);
+  const title = readTitle(fn.title);
   return {
-    ...readTitle(fn.title),
+    ...title,
     subsystem: idsIn(after(head, 'Subsystem:') ?? ''),
     command: readCommand(head, flags),
     regions: readRegions(head),
@@ -109,7 +103,7 @@ export function readLspciFields(fn: LspciFunction): LspciFields {
     node: numberIn(/^(?:Flags:.*, )?NUMA node:? (\d+)/, [...head, flags]),
     iommuGroup: numberIn(/^(?:Flags:.*, )?IOMMU group:? (\d+)/, [...head, flags]),
     driver: /^\S+/.exec(after(fn.details, 'Kernel driver in use:') ?? '')?.[0] ?? null,
-    virtualFunctions: readVirtualFunctions(capabilities),
+    virtualFunctions: readVirtualFunctions(capabilities, title.ids),
   };
 }
 
@@ -233,14 +227,18 @@ function readLink(capabilities: readonly string[]): LinkSpec | null {
   };
 }
 
-function readVirtualFunctions(capabilities: readonly string[]): LspciVirtualFunctions | null {
+function readVirtualFunctions(
+  capabilities: readonly string[],
+  ids: LspciIds | null,
+): VirtualFunctions | null {
   const counts = capabilities.find((line) => line.startsWith('Initial VFs:')) ?? '';
   const places = after(capabilities, 'VF offset:') ?? '';
   const count = decimalIn(/\bNumber of VFs: (\d+)/, counts) ?? 0;
   const offset = decimalIn(/^(\d+)/, places) ?? 0;
   const stride = decimalIn(/\bstride: (\d+)/, places) ?? 0;
   if (count === 0 || offset === 0) return null;
-  return { count, offset, stride, device: hexIn(/\bDevice ID: ([0-9a-f]{4})/, places) ?? 0 };
+  const device = hexIn(/\bDevice ID: ([0-9a-f]{4})/, places) ?? 0;
+  return { count, offset, stride, vendor: ids?.vendor ?? 0, device };
 }
 
 /** What stands behind `label` in the first line that begins with it. */

@@ -56,7 +56,11 @@ export function hasSlotLine(text: string): boolean {
  */
 export function parseLspciText(text: string, source: string): readonly LspciFunction[] {
   if (text.length > LSPCI_TEXT_MAX) {
-    throw new InputError(source, '', `expected at most ${LSPCI_TEXT_MAX} characters of lspci output`);
+    throw new InputError(
+      source,
+      '',
+      `expected at most ${LSPCI_TEXT_MAX} characters of lspci output`,
+    );
   }
   const functions: OpenFunction[] = [];
   const seen = new Set<string>();

@@ -15,7 +15,8 @@ export class NoteTally {
   add(about: string, what: string): void {
     const known = this.sentences.get(what);
     if (known !== undefined) known.count += 1;
-    else if (this.sentences.size < SENTENCES_MAX) this.sentences.set(what, { first: about, count: 1 });
+    else if (this.sentences.size < SENTENCES_MAX)
+      this.sentences.set(what, { first: about, count: 1 });
     else this.left += 1;
   }
 

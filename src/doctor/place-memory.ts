@@ -20,30 +20,58 @@ export interface BusyRange {
   readonly end: number;
 }
 
+/** What RAM must not overlap, and what it had better not: an unused bridge may claim anything. */
+export interface BusyAddresses {
+  readonly bars: readonly BusyRange[];
+  readonly windows: readonly BusyRange[];
+}
+
 /**
  * Lays out RAM.
  *
- * @param busy - BARs and windows, in any order.
+ * @param busy - In any order.
  * @param notes - Takes what had to be assumed.
  * @returns By ascending address, page aligned, at least one range.
  * @throws {@link InputError} if the sizes do not fit below 2^52 beside what is busy.
  */
 export function placeMemory(
   evidence: MemoryEvidence,
-  busy: readonly BusyRange[],
+  busy: BusyAddresses,
   source: string,
   notes: string[],
 ): MemorySpec[] {
   const sizes = evidence.sizes
     .map(({ node, size }) => ({ node, size: alignDown(size, PAGE_SIZE) }))
     .filter(({ size }) => size > 0);
-  if (evidence.ranges.length > 0) return nodesForRanges(evidence.ranges, sizes, notes);
+  const { ranges } = evidence;
+  if (ranges.length > 0 && !overlap(ranges, busy.bars)) return nodesForRanges(ranges, sizes, notes);
   if (sizes.length > 0) {
-    notes.push('The place of RAM is not in the source; its size is true, its addresses are made up.');
-    return placeSizes(sizes, busy, source);
+    notes.push(
+      'The place of RAM is not in the source; its size is true, its addresses are made up.',
+    );
+    return placeAnywhere(sizes, busy, source);
   }
   notes.push('The source does not tell of RAM; 4 GiB on one node are assumed.');
-  return placeSizes([{ node: 0, size: SIZE_ASSUMED }], busy, source);
+  return placeAnywhere([{ node: 0, size: SIZE_ASSUMED }], busy, source);
+}
+
+function placeAnywhere(
+  sizes: readonly MemorySize[],
+  { bars, windows }: BusyAddresses,
+  source: string,
+): MemorySpec[] {
+  const memory = placeSizes(sizes, [...bars, ...windows]) ?? placeSizes(sizes, bars);
+  if (memory !== null) return memory;
+  const total = sum(sizes.map(({ size }) => size));
+  throw new InputError(source, 'RAM', `expected room for ${total} bytes of RAM below 2^52`);
+}
+
+/** True if RAM as reported lies where a BAR is. */
+function overlap(ranges: MemoryEvidence['ranges'], bars: readonly BusyRange[]): boolean {
+  const walls = merged(bars);
+  return ranges.some(({ start, size }) =>
+    walls.some((wall) => wall.start < start + size && start < wall.end),
+  );
 }
 
 /** Gives each node its share of the ranges, in order: firmware lays nodes out one after the other. */
@@ -60,7 +88,8 @@ function nodesForRanges(
   const nodes = sizes.length > 0 ? sizes : [{ node: 0, size: total }];
   const memory: MemorySpec[] = [];
   let at = 0;
-  let left = nodes.length > 1 ? alignDown(total * ((nodes[0]?.size ?? 0) / known), PAGE_SIZE) : total;
+  let left =
+    nodes.length > 1 ? alignDown(total * ((nodes[0]?.size ?? 0) / known), PAGE_SIZE) : total;
   for (const range of ranges) {
     let { start, size } = range;
     while (size > 0) {
@@ -78,12 +107,8 @@ function nodesForRanges(
   return memory;
 }
 
-/** One node after the other into the gaps, upwards. */
-function placeSizes(
-  sizes: readonly MemorySize[],
-  busy: readonly BusyRange[],
-  source: string,
-): MemorySpec[] {
+/** One node after the other into the gaps, upwards; null if there is not enough room. */
+function placeSizes(sizes: readonly MemorySize[], busy: readonly BusyRange[]): MemorySpec[] | null {
   const walls = merged([...busy, PC_HOLE, { start: ADDRESS_LIMIT, end: ADDRESS_LIMIT }]);
   const memory: MemorySpec[] = [];
   let from = FIRST_ADDRESS;
@@ -92,10 +117,7 @@ function placeSizes(
     let left = size;
     while (left > 0) {
       const next = walls[wall];
-      if (next === undefined) {
-        const problem = `expected room for ${size} bytes of RAM of node ${node} below 2^52`;
-        throw new InputError(source, 'RAM', problem);
-      }
+      if (next === undefined) return null;
       const taken = Math.min(left, alignDown(Math.max(next.start - from, 0), PAGE_SIZE));
       if (taken > 0) memory.push({ node, start: from, size: taken });
       from += taken;

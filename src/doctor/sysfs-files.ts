@@ -140,7 +140,7 @@ function readResource(directory: SysDirectory, line: string, number: number): Re
     const problem = `expected start, end and flags, found '${oneLine(line)}'`;
     throw directory.problem(`resource line ${number}`, problem);
   }
-  const flags = flagBits % 2 ** 32 | 0;
+  const flags = (flagBits % 2 ** 32) | 0;
   if (flags === 0 || end <= 0 || end < start) return { start: 0, size: 0, flags };
   if (end >= ADDRESS_LIMIT) {
     const problem = `expected an address below 2^52, found 0x${end.toString(16)}`;

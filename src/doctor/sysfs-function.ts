@@ -4,9 +4,9 @@ import { type BarSpec, type BridgeSpec, formatBdf, parseBdf } from '../machine/i
 import type { ConfigFacts } from '../machine/pci/config-space.ts';
 import type { FunctionDraft } from './capture.ts';
 import { type ConfigEvidence, configEvidence } from './config-evidence.ts';
-import { barsOfRegisters, virtualFunctionsOf } from './draft-registers.ts';
+import { barsOfRegisters, busAddressesOf, virtualFunctionsOf } from './draft-registers.ts';
 import type { NoteTally } from './note-tally.ts';
-import { CLASS_PCI_BRIDGE } from './pci-class.ts';
+import { CLASS_PCI_BRIDGE, CLASS_UNKNOWN } from './pci-class.ts';
 import { joinPath, linkName, type SysTree } from './sys-tree.ts';
 import {
   barsOfResources,
@@ -18,7 +18,6 @@ import {
 import type { FoundFunction } from './sysfs-scan.ts';
 
 const HEADER_DIGITS = 2 * 64;
-const COMMAND_MEMORY = 0x2;
 const COMMAND_ASSUMED = 0x6;
 const ID_MAX = 0xffff;
 const CLASS_MAX = 0xffffff;
@@ -51,17 +50,15 @@ export function readSysfsFunction(
   const resources = readResources(directory);
   const physicalFunction = functionLinked(directory, 'physfn');
   const ids = readIds(directory, facts, address, tally);
-  const command = facts?.command ?? COMMAND_ASSUMED;
   return {
     bdf: found.bdf,
-    place: found.place,
+    parent: found.parent,
     ...ids,
     type: facts === null || facts.type === 'unknown' ? null : facts.type,
     isExpress: directory.has('max_link_width'),
-    // A virtual function's own bit reads 0; its physical function decodes for it.
-    command: physicalFunction === null ? command : command | COMMAND_MEMORY,
+    command: facts?.command ?? COMMAND_ASSUMED,
     bars: readBars(resources, facts, address, tally),
-    busOffsets: busOffsetsOf(resources, facts),
+    busAddresses: facts === null ? new Map() : busAddressesOf(facts),
     bridge: readBridge(directory, resources, facts, ids.classCode),
     acs: facts?.acs ?? (facts === null ? 'unknown' : null),
     link: readLinkFiles(directory, facts?.link ?? null),
@@ -105,13 +102,11 @@ function readIds(
   const vendor = directory.hex('vendor', ID_MAX) ?? inUevent(ID, 1) ?? facts?.vendor;
   const device = directory.hex('device', ID_MAX) ?? inUevent(ID, 2) ?? facts?.device;
   const classCode = directory.hex('class', CLASS_MAX) ?? inUevent(CLASS, 1) ?? facts?.classCode;
-  if (vendor === undefined || device === undefined || classCode === undefined) {
-    tally.add(address, 'ids or class are not in the source and taken as 0');
-  }
+  if (classCode === undefined) tally.add(address, 'its class is not in the source');
   return {
     vendor: vendor ?? 0,
     device: device ?? 0,
-    classCode: classCode ?? 0,
+    classCode: classCode ?? CLASS_UNKNOWN,
     subsystemVendor:
       directory.hex('subsystem_vendor', ID_MAX) ??
       inUevent(SUBSYSTEM, 1) ??
@@ -136,25 +131,7 @@ function readBars(
     tally.add(address, 'the file resource is not in the source; sizes of BARs are assumed');
     return facts === null ? [] : barsOfRegisters(facts);
   }
-  return barsOfResources(resources).map((bar) => {
-    const size = 2 ** Math.ceil(Math.log2(bar.size));
-    if (size !== bar.size) tally.add(address, 'the size of a BAR is no power of two; rounded up');
-    return { ...bar, size };
-  });
-}
-
-/** Registers hold bus addresses, `resource` has CPU addresses. */
-function busOffsetsOf(
-  resources: readonly Resource[] | null,
-  facts: ConfigFacts | null,
-): readonly number[] {
-  const offsets: number[] = [];
-  for (const bar of barsOfResources(resources ?? [])) {
-    const register = facts?.bars.find(({ index }) => index === bar.index);
-    if (register === undefined || register.kind !== bar.kind || bar.kind === 'io') continue;
-    if (register.address !== 0 && bar.address !== 0) offsets.push(register.address - bar.address);
-  }
-  return offsets;
+  return barsOfResources(resources);
 }
 
 /** The registers, else what the kernel's files say of a function that is a bridge. */

@@ -7,7 +7,7 @@
 
 import { InputError } from '../base/index.ts';
 import { type Bdf, formatBdf, parseBdf } from '../machine/index.ts';
-import { FUNCTIONS_MAX, type FunctionPlace, type RootBus } from './capture.ts';
+import { FUNCTIONS_MAX } from './capture.ts';
 import { joinPath, resolvePath, type SysTree } from './sys-tree.ts';
 
 const LINKS = 'sys/bus/pci/devices';
@@ -20,7 +20,7 @@ const DEPTH_MAX = 320;
 const NOT_HARDWARE: ReadonlySet<string> = new Set(['breakpoint', 'software', 'system', 'virtual']);
 
 /** `pci0000:40`, the directory of a root bus. */
-const ROOT_NAME = /^pci([0-9a-f]{4,8}):([0-9a-f]{2})$/;
+const ROOT_NAME = /^pci[0-9a-f]{4,8}:[0-9a-f]{2}$/;
 /** As in a directory name: the domain is always there. */
 const FUNCTION_NAME = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 
@@ -29,8 +29,8 @@ export interface FoundFunction {
   readonly bdf: Bdf;
   /** Path of the directory with its files. */
   readonly path: string;
-  /** Null if the path does not say. */
-  readonly place: FunctionPlace | null;
+  /** Address of the bridge above; null on a root bus. `unknown`: the path does not say. */
+  readonly parent: string | null | 'unknown';
 }
 
 /**
@@ -59,9 +59,10 @@ function fromLinks(tree: SysTree, notes: string[]): FoundFunction[] {
     if (bdf === null) continue;
     const path = resolvePath(tree, joinPath(LINKS, name));
     if (path === null || tree.list(path) === null) missing += 1;
-    else found.set(formatBdf(bdf), { bdf, path, place: placeOf(path, bdf) });
+    else found.set(formatBdf(bdf), { bdf, path, parent: parentIn(path, bdf) });
   }
-  if (missing > 0) notes.push(`${missing} PCI functions are named in ${LINKS} and not in the copy.`);
+  if (missing > 0)
+    notes.push(`${missing} PCI functions are named in ${LINKS} and not in the copy.`);
   return [...found.values()];
 }
 
@@ -80,32 +81,25 @@ function fromDirectories(tree: SysTree): FoundFunction[] {
       const isPci = bdf !== null || ROOT_NAME.test(name);
       if (!isPci && (directory.isPci || NOT_HARDWARE.has(name))) continue;
       if (bdf !== null && tree.list(path) === null) continue;
-      if (bdf !== null) found.set(formatBdf(bdf), { bdf, path, place: placeOf(path, bdf) });
+      if (bdf !== null) found.set(formatBdf(bdf), { bdf, path, parent: parentIn(path, bdf) });
       ready.push({ path, depth: directory.depth + 1, isPci });
     }
   }
   return [...found.values()];
 }
 
-/** The functions between the last root bus in the path and the end of it. */
-function placeOf(path: string, bdf: Bdf): FunctionPlace | null {
+/** The parts of a path behind the last root bus are functions, each below the one before. */
+function parentIn(path: string, bdf: Bdf): FoundFunction['parent'] {
   const parts = path.split('/');
-  const at = parts.findLastIndex((part) => ROOT_NAME.test(part));
-  const root = rootNamed(parts[at] ?? '');
-  const chain = parts.slice(at + 1).map(functionNamed);
+  const root = parts.findLastIndex((part) => ROOT_NAME.test(part));
+  const chain = parts.slice(root + 1).map(functionNamed);
   const own = chain.pop() ?? null;
-  if (root === null || own === null || formatBdf(own) !== formatBdf(bdf)) return null;
-  if (chain.includes(null)) return null;
+  const isChain = root >= 0 && !chain.includes(null);
+  if (!isChain || own === null || formatBdf(own) !== formatBdf(bdf)) return 'unknown';
   const above = chain.at(-1) ?? null;
-  return { root, parent: above === null ? null : formatBdf(above) };
+  return above === null ? null : formatBdf(above);
 }
 
 function functionNamed(name: string): Bdf | null {
   return FUNCTION_NAME.test(name) ? parseBdf(name) : null;
-}
-
-function rootNamed(name: string): RootBus | null {
-  const [, domain, bus] = ROOT_NAME.exec(name) ?? [];
-  if (domain === undefined || bus === undefined) return null;
-  return { domain: Number.parseInt(domain, 16), bus: Number.parseInt(bus, 16) };
 }

@@ -56,7 +56,7 @@ export class PhysicalMemory {
   allocate(pages: number, node = 0): PreemptStep<PhysAddr | null> {
     assert(pages > 0 && pages <= ALLOCATION_PAGES_MAX, `1 to 2^20 pages, not ${pages}`);
     const at = this.banks.findIndex((bank) => bank.spec.node === node);
-    const allocator = this.allocators[at < 0 ? 0 : at];
+    const allocator = this.allocators[Math.max(at, 0)];
     if (allocator === undefined) throw new DmaBufError('ENOMEM', 'alloc_pages', 'no-memory-at-all');
     return new AllocatePages(allocator, pages);
   }

@@ -122,7 +122,10 @@ export function encodeAqa(submissionEntries: number, completionEntries: number):
 }
 
 /** Entries of the admin queues. */
-export function decodeAqa(aqa: number): { readonly submission: number; readonly completion: number } {
+export function decodeAqa(aqa: number): {
+  readonly submission: number;
+  readonly completion: number;
+} {
   return { submission: (aqa & 0xfff) + 1, completion: ((aqa >>> 16) & 0xfff) + 1 };
 }
 

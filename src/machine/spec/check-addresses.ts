@@ -133,7 +133,7 @@ class AddressCheck {
   #checkBarSize(owner: string, bar: BarSpec): void {
     const isIo = bar.kind === 'io';
     const least = isIo ? IO_BAR_SIZE_MIN : MEMORY_BAR_SIZE_MIN;
-    if (bar.size < least || !Number.isInteger(Math.log2(bar.size))) {
+    if (bar.size < least || 2 ** Math.round(Math.log2(bar.size)) !== bar.size) {
       this.#refuse(
         `${owner}.size`,
         `expected a power of two of at least ${least}, got ${bar.size}`,

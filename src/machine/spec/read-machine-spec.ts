@@ -98,7 +98,7 @@ export function readMachineSpec(json: unknown, source: string): MachineSpec {
     ),
     functions: functions
       .toSorted((one, other) => compareBdf(one.bdf, other.bdf))
-      .map(({ spec }) => spec),
+      .map(({ spec }) => ({ ...spec, bars: byIndex(spec.bars) })),
   };
 }
 
@@ -214,6 +214,10 @@ export const MACHINE_FIELDS: ReadonlyMap<string, readonly string[]> = new Map(
     link: LINK,
   }).map(([object, fields]) => [object, Object.keys(fields)]),
 );
+
+function byIndex(bars: readonly BarSpec[]): readonly BarSpec[] {
+  return bars.toSorted((one, other) => one.index - other.index);
+}
 
 function readSchema(value: unknown, at: Place): typeof MACHINE_SCHEMA {
   if (value === MACHINE_SCHEMA) return MACHINE_SCHEMA;

@@ -19,11 +19,16 @@ export class RefCount extends Cell<number> {
   }
 
   /**
-   * Takes a reference for one who already has one. On a dead count: a kernel warning, and the count
-   * stays dead.
+   * Takes a reference. Right only for one who already has one: on a dead count it is a kernel warning,
+   * and the count stays dead. Conflicts with every put, so that a search finds who was wrong.
    */
   get(): PreemptStep<void> {
-    return new Get(this);
+    return new Get(this, 'W');
+  }
+
+  /** As {@link get}, where the caller's own reference provably stays: it can then be swapped with puts. */
+  getHeld(): PreemptStep<void> {
+    return new Get(this, 'G');
   }
 
   /** Takes a reference if there still is one. True if it did. */
@@ -58,12 +63,19 @@ abstract class RefStep<R> extends PreemptStep<R> {
 }
 
 class Get extends RefStep<void> {
+  private readonly live: AccessClass;
+
+  constructor(cell: RefCount, live: AccessClass) {
+    super(cell);
+    this.live = live;
+  }
+
   get verb(): string {
     return 'get';
   }
 
   override classAt(count: number): AccessClass {
-    return count === 0 ? 'R' : 'G';
+    return count === 0 ? 'R' : this.live;
   }
 
   apply(): void {

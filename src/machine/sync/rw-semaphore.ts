@@ -3,15 +3,16 @@
 import type { Actor } from '../actor.ts';
 import { Cell } from '../cell.ts';
 import type { Scheduler } from '../scheduler.ts';
-import { type Access, type Look, PreemptStep, SleepStep, type Step, wholeCell } from '../task.ts';
+import { type Access, type Look, PreemptStep, SleepStep, wholeCell } from '../task.ts';
 
 /** Who holds a read-write semaphore. */
 interface Holders {
   readonly writer: Actor | null;
-  readonly readers: number;
+  /** In no particular order. */
+  readonly readers: readonly Actor[];
 }
 
-const FREE: Holders = { writer: null, readers: 0 };
+const FREE: Holders = { writer: null, readers: [] };
 
 /**
  * A read-write semaphore.
@@ -67,19 +68,19 @@ class Down extends SleepStep<void> {
 
   override guard(look: Look): boolean {
     const { writer, readers } = look(this.cell);
-    return writer === null && (!this.write || readers === 0);
+    return writer === null && (!this.write || readers.length === 0);
   }
 
   override accesses(): readonly Access[] {
-    return accessesOf(this, this.write);
+    return [wholeCell(this.cell, this.write ? 'W' : 'S')];
   }
 
   apply(actor: Actor): void {
     const { cell } = this;
     const write = this.write;
     cell.value = write
-      ? { writer: actor, readers: 0 }
-      : { writer: null, readers: cell.value.readers + 1 };
+      ? { writer: actor, readers: [] }
+      : { writer: null, readers: [...cell.value.readers, actor] };
     actor.holds(cell);
     cell.scheduler.record?.({
       kind: 'lock.acquire',
@@ -90,8 +91,8 @@ class Down extends SleepStep<void> {
   }
 
   override waitsFor(): readonly string[] {
-    const { writer } = this.cell.value;
-    return writer === null ? [] : [writer.name];
+    const { writer, readers } = this.cell.value;
+    return (writer === null ? readers : [writer]).map((holder) => holder.name);
   }
 }
 
@@ -108,22 +109,19 @@ class Up extends PreemptStep<void> {
   }
 
   override accesses(): readonly Access[] {
-    return accessesOf(this, this.write);
+    return [wholeCell(this.cell, this.write ? 'W' : 'S')];
   }
 
   apply(actor: Actor): void {
     const { cell } = this;
     const { writer, readers } = cell.value;
-    if (this.write ? writer !== actor : readers === 0) {
+    const at = readers.indexOf(actor);
+    if (this.write ? writer !== actor : at < 0) {
       cell.scheduler.warn(this.verb, `${cell.name} is not held by ${actor.name}`);
       return;
     }
-    cell.value = this.write ? FREE : { writer: null, readers: readers - 1 };
+    cell.value = this.write ? FREE : { writer: null, readers: readers.toSpliced(at, 1) };
     actor.drops(cell);
     cell.scheduler.record?.({ kind: 'lock.release', lock: cell.name, id: cell.id });
   }
-}
-
-function accessesOf(step: Step, write: boolean): readonly Access[] {
-  return [wholeCell(step.cell, write ? 'W' : 'S')];
 }
