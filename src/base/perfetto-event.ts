@@ -2,7 +2,8 @@
  * The Chrome Trace Event JSON format, as far as peerbuf writes it: ui.perfetto.dev and
  * chrome://tracing open it. What is drawn with it, and why so, says `trace-perfetto.ts`.
  *
- * @source Trace Event Format, docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+ * @source Trace Event Format,
+ *   https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
  * @source perfetto.dev/docs/getting-started/other-formats, "Chrome JSON format"
  */
 

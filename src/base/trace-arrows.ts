@@ -1,6 +1,6 @@
 /**
- * Which event of a trace let another happen elsewhere: the signal that ended a wait, the packet that
- * arrived. Drawn as arrows from one actor to the other.
+ * Which event of a trace let another happen elsewhere: the signal that ended a wait, the packet
+ * that arrived. Drawn as arrows from one actor to the other.
  *
  * Only what the trace says itself. Which write a read saw, or who handed a lock over, is not here.
  */

@@ -1,10 +1,11 @@
 /**
- * The shape of every trace event as data: which fields a kind has, and what each must hold. Types are
- * gone when a trace comes back from a file; this table is what is left of them at run time.
+ * The shape of every trace event as data: which fields a kind has, and what each must hold. Types
+ * are gone when a trace comes back from a file; this table is what is left of them at run time.
  *
- * The compiler holds the table to `trace.ts`: a kind or a field that is missing here, that `trace.ts`
- * does not have, or whose check takes more or less than the field's type does not compile. It is not
- * the meaning of a trace: that a buffer was exported before it is mapped is for the checker to say.
+ * The compiler holds the table to `trace.ts`: a kind or a field that is missing here, that
+ * `trace.ts` does not have, or whose check takes more or less than the field's type does not
+ * compile. It is not the meaning of a trace: that a buffer was exported before it is mapped is for
+ * the checker to say.
  */
 
 import { type MappedRange, TRACE_SCHEMA, type TraceBody, type TraceKind } from './trace.ts';

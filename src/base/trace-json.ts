@@ -1,27 +1,28 @@
 /**
- * A trace as text: JSON Lines, one event a line, and back. The same trace is always the same bytes, so
- * two runs can be compared with `cmp` and a trace can be pinned in a test.
+ * A trace as text: JSON Lines, one event a line, and back. The same trace is always the same bytes,
+ * so two runs can be compared with `cmp` and a trace can be pinned in a test.
  *
- * Reading is strict, because a trace is evidence: what the writer would not have written is refused,
- * with the line and what was expected there. What the events mean together is the checker's business.
+ * Reading is strict, because a trace is evidence: a line that is not exactly an event is refused,
+ * with its number and what was expected there. What the events mean together is the checker's
+ * business.
  */
 
 import { InputError } from './input-error.ts';
 import { TRACE_SCHEMA, type Trace, type TraceEvent, type TraceKind } from './trace.ts';
 import { type FieldCheck, isCount, isPlainObject, TRACE_FIELDS } from './trace-fields.ts';
 
-/** LIMIT: characters in a line. The longest event is a mapping; this holds 20,000 ranges of one. */
+/** LIMIT: characters in a line. The longest event is a mapping; 20,000 ranges of one fit. */
 export const TRACE_LINE_CHARACTERS_MAX: number = 2 ** 20;
 
-/** LIMIT: events in a text: fifty times a run of the most steps that a scheduler allows, and what
- *  fits into a few GB of memory once parsed. */
+/** LIMIT: events in a text: fifty times the most steps that a scheduler allows a run by default. A
+ *  million take 0.6 GB of memory once parsed. */
 export const TRACE_EVENTS_MAX = 5_000_000;
 
 /** LIMIT: characters in a text. V8 holds 2^29 in one string, and an event takes about 100. */
 export const TRACE_TEXT_CHARACTERS_MAX: number = 400 * 2 ** 20;
 
-/** LIMIT: objects and arrays inside each other in a line. Details of refusals are shallow; engines
- *  differ in the depth that their JSON parser and our readers' recursion survive. */
+/** LIMIT: objects and arrays inside each other in a line. Details of refusals are shallow, and
+ *  JSON parsers, as whoever walks the details later, may recurse as deep as a line nests. */
 export const TRACE_NESTING_MAX = 64;
 
 /** Characters of a wrong value that an error message shows. */
@@ -35,8 +36,8 @@ const STAMP_FIELDS: ReadonlySet<string> = new Set(['seq', 'step', 't', 'task', '
  * The stamp comes first, then the body, so that lines stay alike whoever built the event.
  *
  * @param event - Any event; `detail` must be plain JSON data.
- * @returns The line without a newline: `seq, step, t, task, kind`, then the body's own fields in the
- *   order in which the event has them.
+ * @returns The line without a newline: `seq, step, t, task, kind`, then the body's own fields in
+ *   the order in which the event has them.
  */
 export function traceLine(event: TraceEvent): string {
   const { seq, step, t, task, kind, ...body } = event;
@@ -203,7 +204,7 @@ function nestsTooDeep(line: string): boolean {
     if (character === 0x22) inString = !inString;
     else if (inString) {
       // The character after a backslash does not end the string.
-      
+      if (character === 0x5c) i += 1;
     } else if (character === 0x7b || character === 0x5b) {
       depth += 1;
       if (depth > TRACE_NESTING_MAX) return true;

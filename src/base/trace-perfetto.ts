@@ -1,6 +1,7 @@
 /**
- * A trace for the eye: the Chrome Trace Event JSON format, which ui.perfetto.dev and chrome://tracing
- * open. A process per role, a thread per actor, spans, and arrows from a signal to whoever waited.
+ * A trace for the eye: a drawing in the Chrome Trace Event JSON format, which ui.perfetto.dev opens.
+ * A process per role, a thread per actor, spans, and arrows from a signal to whoever waited. It is
+ * not for reading back: that is what `trace-json.ts` writes.
  *
  * One step is drawn as one microsecond, because virtual time would draw nothing: it stands still
  * while anybody can go on, and passes only when all wait. It is in the arguments as `t`. Events of
@@ -13,7 +14,8 @@
  *   packet and the end of a wait are short slices, and an arrow never ends at the wait itself.
  * - Perfetto keeps nanoseconds and puts `E` first among equals: a slice must last one at least.
  *
- * @source Trace Event Format, docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+ * @source Trace Event Format,
+ *   https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
  * @source perfetto.dev/docs/getting-started/other-formats, "Chrome JSON format"
  * @source google/perfetto ec5d16b: importers/json/json_trace_parser.cc, common/flow_tracker.cc,
  *   sorter/trace_sorter.h
@@ -32,12 +34,12 @@ import { canHaveArrow, type TraceArrows, traceArrows } from './trace-arrows.ts';
 import { type TraceSpan, type TraceSpans, traceSpans } from './trace-spans.ts';
 import { describeEvent } from './trace-text.ts';
 
-/** LIMIT: events that share one microsecond; Perfetto keeps nanoseconds. With more in one step, every
- *  step is drawn as 10 µs, 100 µs and so on. */
+/** LIMIT: events that share one microsecond; Perfetto keeps nanoseconds. With more in one step,
+ *  every step is drawn as 10 µs, 100 µs and so on. */
 const EVENTS_PER_US_MAX = 1000;
 
-/** Thread numbers start above the process numbers: the thread that has its process's number counts as
- *  the main thread and is drawn as such. */
+/** Thread numbers start above the process numbers: the thread that has its process's number counts
+ *  as the main thread and is drawn as such. */
 const FIRST_TID = 11;
 
 /** What a process stands for. */
@@ -56,8 +58,8 @@ const PIDS: Readonly<Record<Role, number>> = {
  * Draws a trace.
  *
  * Every event of the trace is the entry with its `seq` in `args.seq`, exactly once: an instant, a
- * slice, or an end of a span. Entries without `seq` are the drawing: names, arrows, counters, and the
- * ends that no event marks.
+ * slice, or an end of a span. Entries without `seq` are the drawing: names, arrows, counters, and
+ * the ends that no event marks.
  *
  * @param trace - The events, in order; of a whole run or not.
  * @returns Plain data, the same for the same trace; `ts` in microseconds, one step being
@@ -82,6 +84,8 @@ export function traceToPerfetto(trace: Trace): PerfettoTrace {
 
 /**
  * The file's text: an entry a line, the same for the same trace.
+ *
+ * For drawings that fit into one string, those of about two million events.
  *
  * @param perfetto - What {@link traceToPerfetto} returned.
  */
@@ -320,8 +324,8 @@ function stepWidth(trace: Trace): number {
   return width;
 }
 
-/** Everybody who did something, the machine first, then in order of spawning. Who was not spawned in
- *  this trace has no known role and stands with the machine. */
+/** Everybody who did something, the machine first, then in order of spawning. Who was not spawned
+ *  in this trace has no known role and stands with the machine. */
 function findActors(trace: Trace): ReadonlyMap<string, Actor> {
   const actors = new Map<string, Actor>();
   const add = (name: string, role: Role): void => {

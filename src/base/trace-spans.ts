@@ -1,7 +1,7 @@
 /**
- * Which events of a trace belong together as the two ends of a span of time: a lock that is held, a
- * mapping that lives, a wait, a reset. A trace only says that something began or ended; whoever draws
- * it needs the pairs.
+ * Which events of a trace belong together as the two ends of a span of time: a lock that is held,
+ * a mapping that lives, a wait, a reset. A trace only says that something began or ended; whoever
+ * draws it needs the pairs.
  *
  * Not a judgement: an end without a beginning is no span, a beginning without an end is one that
  * never ends, and whether either is a mistake is for the checker to say.
@@ -40,8 +40,8 @@ interface SpanEdge {
 /**
  * Pairs the events that open and close spans.
  *
- * An end closes the latest open span on the same object that its own actor opened, or else the latest
- * that anybody did: a mapping may be undone, a reset finished by somebody else.
+ * An end closes the latest open span on the same object that its own actor opened, or else the
+ * latest that anybody did: a mapping may be undone, a reset finished by somebody else.
  *
  * @param trace - Any events in order, of a whole run or not.
  * @returns Every event that opens a span, and every event that closes one, exactly once.

@@ -1,7 +1,7 @@
 /**
- * A trace event in plain English: the words of the timeline that the command line prints and that the
- * studio and Perfetto show. One short line each, without who did it and when, which have columns of
- * their own.
+ * A trace event in plain English: the words of the timeline that the command line prints and that
+ * the studio and Perfetto show. One short line each, without who did it and when, which have
+ * columns of their own.
  *
  * The words are for people and may change; tools read the events.
  */
@@ -32,8 +32,9 @@ export function describeEvent(event: TraceEvent): string {
 }
 
 /**
- * True for the events that a person wants to see first: what happened to buffers, attachments, fences,
- * bytes and devices, and what went wrong. The rest, locks and scheduling among it, is detail.
+ * True for the events that a person wants to see first: what happened to buffers, attachments,
+ * fences, bytes and devices, and what went wrong. The rest, locks and scheduling among it, is
+ * detail.
  *
  * @param event - Any event.
  */
@@ -96,8 +97,9 @@ export function isMilestone(event: TraceEvent): boolean {
 }
 
 /**
- * A number of bytes in the largest unit that shows it exactly, in quarters at most: `4 KiB`, `512 B`,
- * `1.5 MiB`. Never rounded: the odd byte is often what one looks for, so 4097 bytes are `4097 B`.
+ * A number of bytes in the largest unit that shows it exactly, in quarters at most: `4 KiB`,
+ * `512 B`, `1.5 MiB`. Never rounded: the odd byte is often what one looks for, so 4097 bytes are
+ * `4097 B`.
  *
  * @param bytes - A size; not negative.
  */

@@ -40,7 +40,7 @@ export function assembleMachine(capture: Capture): MachineSpec {
   const notes = [...capture.notes];
   const tally = new NoteTally();
   const drafts = capture.functions.toSorted((one, other) => compareBdf(one.bdf, other.bdf));
-  const members = findFamily(drafts, notes, tally);
+  const members = findFamily(drafts, tally);
   const roots = rootsOf(members);
   const hostBridges = roots.map((root) => hostBridgeOf(root, tally));
   const shiftOf = new Map(
@@ -129,9 +129,10 @@ function functionsOf(
 ): FunctionSpec[] {
   const types = guessTypes(
     members.map(({ address, parent, bridge, draft }) => {
-      if (draft.type === null) tally.add(address, 'what it is, is told from its place');
+      if (draft.type === null)
+        tally.add(address, 'its PCI Express type is not in the source; told from its place');
       if (draft.acs === 'unknown')
-        tally.add(address, 'ACS is not in the source; only root sees it');
+        tally.add(address, 'ACS is not in the source; it takes root to read');
       const { classCode, type, isExpress } = draft;
       return { address, parent, isBridge: bridge !== null, classCode, type, isExpress };
     }),

@@ -5,73 +5,67 @@
  * @source reference/p2p-topology.md 3.5
  */
 
-import { type Bdf, type BridgeSpec, compareBdf, formatBdf } from '../machine/index.ts';
-
-/** What is needed of a function. */
-export interface OnBus {
-  readonly bdf: Bdf;
-  /** Null for anything but a bridge. */
-  readonly bridge: Pick<BridgeSpec, 'secondary' | 'subordinate'> | null;
-}
+import { type Bdf, type BridgeSpec, formatBdf, parseBdf } from '../machine/index.ts';
+import type { NoteTally } from './note-tally.ts';
 
 /** Answers for one machine. */
 export class BusTree {
+  private readonly ranges = new Map<number, BusRange[]>();
   /** Address of the owner by bus; null: a root bus. Filled on demand. */
   private readonly owners = new Map<string, string | null>();
-  private readonly bridges: ReadonlyMap<number, readonly BusRange[]>;
 
-  /** @param notes - Takes a sentence for each bridge whose numbers contradict another's. */
-  constructor(functions: readonly OnBus[], notes: string[]) {
-    this.bridges = rangesOf(functions, notes);
+  /** @param bridges - By address, as {@link soundBridges} returns them. */
+  constructor(bridges: ReadonlyMap<string, BridgeSpec>) {
+    for (const [address, { secondary, subordinate }] of bridges) {
+      const domain = parseBdf(address)?.domain;
+      if (domain === undefined || secondary === 0) continue;
+      const ranges = this.ranges.get(domain) ?? [];
+      ranges.push({ address, secondary, subordinate });
+      this.ranges.set(domain, ranges);
+    }
   }
 
-  /** The bridge right above a function at `bdf`; null on a root bus. */
-  parentOf(bdf: Bdf): string | null {
-    const key = `${bdf.domain}:${bdf.bus}`;
+  /** Address of the bridge right above a function at `bdf`; null on a root bus. */
+  parentOf({ domain, bus }: Bdf): string | null {
+    const key = `${domain}:${bus}`;
     const known = this.owners.get(key);
     if (known !== undefined) return known;
     let best: BusRange | null = null;
-    for (const range of this.bridges.get(bdf.domain) ?? []) {
-      if (bdf.bus < range.secondary || bdf.bus > range.subordinate) continue;
+    for (const range of this.ranges.get(domain) ?? []) {
+      if (bus < range.secondary || bus > range.subordinate) continue;
       if (best === null || range.secondary > best.secondary) best = range;
     }
-    const owner = best === null ? null : formatBdf(best.bdf);
+    const owner = best?.address ?? null;
     this.owners.set(key, owner);
     return owner;
   }
 }
 
-interface BusRange {
-  readonly bdf: Bdf;
-  readonly secondary: number;
-  readonly subordinate: number;
+/**
+ * The same bridges, in the same order; those whose numbers cannot be are taken as not configured. Of
+ * two that claim one bus the first counts.
+ */
+export function soundBridges(
+  bridges: ReadonlyMap<string, BridgeSpec>,
+  tally: NoteTally,
+): Map<string, BridgeSpec> {
+  const taken = new Set<string>();
+  const sound = new Map<string, BridgeSpec>();
+  for (const [address, bridge] of bridges) {
+    const { domain = 0, bus = 0 } = parseBdf(address) ?? {};
+    const { secondary, subordinate } = bridge;
+    const key = formatBdf({ domain, bus: secondary, device: 0, function: 0 });
+    // Strictly upwards: this is also what keeps a bridge from being above itself.
+    const isSound = secondary > bus && subordinate >= secondary && !taken.has(key);
+    if (isSound) taken.add(key);
+    else if (secondary !== 0) tally.add(address, 'its bus numbers cannot be; taken as not set up');
+    sound.set(address, isSound ? bridge : { ...bridge, secondary: 0, subordinate: 0 });
+  }
+  return sound;
 }
 
-/** The configured bridges by domain, in order of address. Of two for one bus the first counts. */
-function rangesOf(
-  functions: readonly OnBus[],
-  notes: string[],
-): ReadonlyMap<number, readonly BusRange[]> {
-  const byDomain = new Map<number, BusRange[]>();
-  const taken = new Map<string, string>();
-  for (const { bdf, bridge } of functions.toSorted((one, two) => compareBdf(one.bdf, two.bdf))) {
-    if (bridge === null || bridge.secondary === 0) continue;
-    const address = formatBdf(bdf);
-    // Strictly upwards: this is also what keeps a bridge from being above itself.
-    if (bridge.secondary <= bdf.bus || bridge.subordinate < bridge.secondary) {
-      notes.push(`The bus numbers of ${address} make no sense; nothing is taken to be below it.`);
-      continue;
-    }
-    const key = `${bdf.domain}:${bridge.secondary}`;
-    const other = taken.get(key);
-    if (other !== undefined) {
-      notes.push(`${other} and ${address} claim the same bus; the first is taken at its word.`);
-      continue;
-    }
-    taken.set(key, address);
-    const ranges = byDomain.get(bdf.domain) ?? [];
-    ranges.push({ bdf, secondary: bridge.secondary, subordinate: bridge.subordinate });
-    byDomain.set(bdf.domain, ranges);
-  }
-  return byDomain;
+interface BusRange {
+  readonly address: string;
+  readonly secondary: number;
+  readonly subordinate: number;
 }

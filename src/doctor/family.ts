@@ -6,7 +6,7 @@
  */
 
 import { type Bdf, type BridgeSpec, formatBdf } from '../machine/index.ts';
-import { BusTree } from './bus-tree.ts';
+import { BusTree, soundBridges } from './bus-tree.ts';
 import type { FunctionDraft } from './capture.ts';
 import type { NoteTally } from './note-tally.ts';
 
@@ -33,22 +33,17 @@ export interface Member {
  * @returns The functions that have a place, in the same order. A parent is among them, is a bridge,
  *   and its secondary bus is the function's own, except for a virtual one.
  */
-export function findFamily(
-  drafts: readonly FunctionDraft[],
-  notes: string[],
-  tally: NoteTally,
-): Member[] {
+export function findFamily(drafts: readonly FunctionDraft[], tally: NoteTally): Member[] {
   const byAddress = new Map(drafts.map((draft) => [formatBdf(draft.bdf), draft]));
-  const bridges = bridgesOf(byAddress, tally);
-  const onBuses = drafts.map(({ bdf }) => ({ bdf, bridge: bridges.get(formatBdf(bdf)) ?? null }));
-  const tree = new BusTree(onBuses, notes);
+  const bridges = soundBridges(bridgesOf(byAddress, tally), tally);
+  const tree = new BusTree(bridges);
   const physical = physicalFunctions(byAddress);
   const members = new Map<string, Member>();
   for (const [address, seen] of byAddress) {
     const physicalFunction = physical.get(address) ?? null;
     const shown = byAddress.get(physicalFunction ?? address) ?? seen;
-    const isKnown = shown.parent === null || bridges.has(shown.parent);
-    const parent = isKnown && shown.parent !== 'unknown' ? shown.parent : tree.parentOf(shown.bdf);
+    const isShown = shown.parent === null || bridges.has(shown.parent);
+    const parent = isShown && shown.parent !== 'unknown' ? shown.parent : tree.parentOf(shown.bdf);
     const bridge = physicalFunction === null ? (bridges.get(address) ?? null) : null;
     const draft = physicalFunction === null ? seen : asVirtual(seen, shown);
     if (draft.vendor === 0 && draft.device === 0) {
@@ -56,7 +51,26 @@ export function findFamily(
     }
     members.set(address, { address, draft, parent, physicalFunction, bridge });
   }
-  return reachable(members, tally);
+  const kept = reachable(members, tally);
+  const clipped = kept.map((member) => clippedTo(member, members, tally));
+  return reachable(new Map(clipped.map((member) => [member.address, member])), tally);
+}
+
+/** No bridge leads further than those above it. */
+function clippedTo(member: Member, members: ReadonlyMap<string, Member>, tally: NoteTally): Member {
+  const { address, bridge } = member;
+  if (bridge === null || bridge.secondary === 0) return member;
+  let subordinate = bridge.subordinate;
+  let above = members.get(member.parent ?? '');
+  while (above !== undefined) {
+    subordinate = Math.min(subordinate, above.bridge?.subordinate ?? BUS_MAX);
+    above = members.get(above.parent ?? '');
+  }
+  if (subordinate === bridge.subordinate) return member;
+  tally.add(address, 'it claims more buses than the bridges above it have; those are left out');
+  const isLeft = subordinate >= bridge.secondary;
+  const buses = { secondary: isLeft ? bridge.secondary : 0, subordinate: isLeft ? subordinate : 0 };
+  return { ...member, bridge: { ...bridge, ...buses } };
 }
 
 /** What hardware does not show of a virtual function itself. */

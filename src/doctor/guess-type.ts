@@ -4,6 +4,7 @@
  */
 
 import type { PciType } from '../machine/index.ts';
+import { bridgeRule } from '../machine/pci/pcie-type.ts';
 
 /** What is needed of a function. */
 export interface TypedFunction {
@@ -33,10 +34,17 @@ export function guessTypes(functions: readonly TypedFunction[]): ReadonlyMap<str
   for (let fn = ready.pop(); fn !== undefined; fn = ready.pop()) {
     const children = below.get(fn.address) ?? [];
     const above = fn.parent === null ? null : (types.get(fn.parent) ?? null);
-    types.set(fn.address, fn.type ?? guess(fn, above, children));
+    types.set(fn.address, agreed(fn.type ?? guess(fn, above, children), fn.isBridge));
     ready.push(...children);
   }
   return types;
+}
+
+/** A type that says port of what is no bridge is not believed, nor the other way round. */
+function agreed(type: PciType, isBridge: boolean): PciType {
+  const rule = bridgeRule(type);
+  if (rule === 'maybe' || (rule === 'always') === isBridge) return type;
+  return isBridge ? 'conventional' : 'endpoint';
 }
 
 function guess(

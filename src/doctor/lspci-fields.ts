@@ -25,7 +25,7 @@ const COMMAND_MEMORY = 0x2;
 const COMMAND_BUS_MASTER = 0x4;
 const SIZE_UNITS = ['', 'K', 'M', 'G', 'T', 'P'];
 
-/** The words behind `Express (v2)`; longer ones first where one begins another. */
+/** The words behind `Express (v2)`; none begins another. */
 const EXPRESS_TYPES: readonly (readonly [string, PciType])[] = [
   ['Root Port', 'root-port'],
   ['Upstream Port', 'upstream-port'],
@@ -35,7 +35,6 @@ const EXPRESS_TYPES: readonly (readonly [string, PciType])[] = [
   ['Root Complex Integrated Endpoint', 'root-complex-endpoint'],
   ['Root Complex Event Collector', 'root-complex-event-collector'],
   ['PCI-Express to PCI', 'pcie-to-pci-bridge'],
-  ['to PCI/PCI-X Bridge', 'pcie-to-pci-bridge'],
   ['PCI/PCI-X to PCI-Express', 'pci-to-pcie-bridge'],
 ];
 
@@ -129,16 +128,16 @@ function idsIn(text: string): LspciIds | null {
   return { vendor: Number.parseInt(vendor, 16), device: Number.parseInt(device, 16) };
 }
 
-/** `Control:` has all bits. `Flags:` of `-v` has the one that counts, and regions say the others. */
+/** `Control:` has all bits. `Flags:` of `-v` has one of them; regions tell the others. */
 function readCommand(head: readonly string[], flags: string): number | null {
   const control = after(head, 'Control:');
   if (control !== null) return bitsOf(control, COMMAND_FLAGS);
   if (flags === '') return null;
-  const isEnabled = (kind: string): boolean =>
-    head.some((line) => line.includes(`${kind} at `) && !line.includes('[disabled]'));
+  const answers = (form: RegExp): boolean =>
+    head.some((line) => form.test(line) && !/\[disabled\]|at </.test(line));
   return (
-    (isEnabled('I/O ports') ? COMMAND_IO : 0) |
-    (isEnabled('Memory') || isEnabled('behind bridge') ? COMMAND_MEMORY : 0) |
+    (answers(/I\/O ports at |^I\/O behind bridge/) ? COMMAND_IO : 0) |
+    (answers(/Memory at |^(?:Prefetchable m|M)emory behind bridge/) ? COMMAND_MEMORY : 0) |
     (/\bbus master\b/.test(flags) ? COMMAND_BUS_MASTER : 0)
   );
 }

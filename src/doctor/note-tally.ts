@@ -5,7 +5,7 @@ const SENTENCES_MAX = 100;
 
 /** Sentences, each with the functions that it is about. */
 export class NoteTally {
-  private readonly sentences = new Map<string, { readonly first: string; count: number }>();
+  private readonly sentences = new Map<string, { first: string; last: string; count: number }>();
   private left = 0;
 
   /**
@@ -14,10 +14,13 @@ export class NoteTally {
    */
   add(about: string, what: string): void {
     const known = this.sentences.get(what);
-    if (known !== undefined) known.count += 1;
-    else if (this.sentences.size < SENTENCES_MAX)
-      this.sentences.set(what, { first: about, count: 1 });
-    else this.left += 1;
+    if (known === undefined) {
+      if (this.sentences.size === SENTENCES_MAX) this.left += 1;
+      else this.sentences.set(what, { first: about, last: about, count: 1 });
+    } else if (known.last !== about) {
+      known.last = about;
+      known.count += 1;
+    }
   }
 
   /** The notes, in the order of first occurrence. */

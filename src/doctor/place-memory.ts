@@ -11,8 +11,9 @@ import type { MemoryEvidence, MemorySize } from './capture.ts';
 const SIZE_ASSUMED = 4 * 2 ** 30;
 /** Below it, PCs have holes and firmware. */
 const FIRST_ADDRESS = 2 ** 20;
-/** Where PCs have their 32-bit BARs, interrupt controllers and configuration space. */
-const PC_HOLE: BusyRange = { start: 3 * 2 ** 30, end: 4 * 2 ** 30 };
+/** From 3 GiB or earlier PCs have 32-bit BARs, interrupt controllers and configuration space. */
+const HOLE_START_MAX = 3 * 2 ** 30;
+const HOLE_END = 4 * 2 ** 30;
 
 /** Addresses that are no RAM; `end` is the first byte behind. */
 export interface BusyRange {
@@ -109,7 +110,12 @@ function nodesForRanges(
 
 /** One node after the other into the gaps, upwards; null if there is not enough room. */
 function placeSizes(sizes: readonly MemorySize[], busy: readonly BusyRange[]): MemorySpec[] | null {
-  const walls = merged([...busy, PC_HOLE, { start: ADDRESS_LIMIT, end: ADDRESS_LIMIT }]);
+  const low = busy.map(({ start }) => start).filter((start) => start > FIRST_ADDRESS);
+  const hole = {
+    start: low.reduce((one, two) => Math.min(one, two), HOLE_START_MAX),
+    end: HOLE_END,
+  };
+  const walls = merged([...busy, hole, { start: ADDRESS_LIMIT, end: ADDRESS_LIMIT }]);
   const memory: MemorySpec[] = [];
   let from = FIRST_ADDRESS;
   let wall = 0;

@@ -159,11 +159,9 @@ export function linkName(tree: SysTree, path: string): string | null {
 /** The text of a file, without the zeros that `tar` pads with and the space around; or null. */
 export function readText(tree: SysTree, path: string): string | null {
   const bytes = tree.read(path);
-  return bytes === null
-    ? null
-    : asciiText(bytes)
-        .replace(/\0[^]*$/, '')
-        .trim();
+  if (bytes === null) return null;
+  const end = bytes.indexOf(0);
+  return asciiText(end < 0 ? bytes : bytes.subarray(0, end)).trim();
 }
 
 /** Bytes as text, one character a byte; what is not ASCII becomes U+FFFD. */

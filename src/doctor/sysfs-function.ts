@@ -24,7 +24,9 @@ const CLASS_MAX = 0xffffff;
 const REVISION_MAX = 0xff;
 /** Lines of `resource` with a bridge's windows: with and without room for virtual functions. */
 const WINDOW_LINES: ReadonlyMap<number, number> = new Map([
+  [18, 14],
   [17, 14],
+  [12, 8],
   [11, 8],
 ]);
 

@@ -102,5 +102,9 @@ function fromBase64Url(text: string, source: string): readonly number[] {
     bits -= 8;
     bytes.push((word >> bits) & 0xff);
   }
+  // What is left over are the zero bits that fill the last letter up.
+  if (bits >= 6 || (word & (2 ** bits - 1)) !== 0) {
+    throw new InputError(source, `letter ${PREFIX.length + text.length}`, 'the end is cut off');
+  }
   return bytes;
 }

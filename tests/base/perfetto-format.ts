@@ -3,9 +3,10 @@
  * Written from the documents and from Perfetto's importer, not from our writer; it takes the phases
  * that our writer uses and refuses the others.
  *
- * @source Trace Event Format, docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
- * @source google/perfetto ec5d16b: src/trace_processor/importers/json, importers/common/slice_tracker.cc,
- *   importers/common/flow_tracker.cc, sorter/trace_sorter.h
+ * @source Trace Event Format,
+ *   https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+ * @source google/perfetto ec5d16b, src/trace_processor: importers/json,
+ *   importers/common/slice_tracker.cc, importers/common/flow_tracker.cc, sorter/trace_sorter.h
  */
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -174,7 +175,7 @@ function* checkOrder(entries: readonly Entry[]): Generator<string> {
   }
 }
 
-/** The order in which Perfetto takes entries: by time, ends of slices first, then as in the file. */
+/** The order in which Perfetto takes entries: by time, ends of slices first, then as filed. */
 function byImport(one: Entry, other: Entry): number {
   const isEnd = (entry: Entry): number => (entry.ph === 'E' ? 0 : 1);
   return one.ns - other.ns || isEnd(one) - isEnd(other) || one.index - other.index;

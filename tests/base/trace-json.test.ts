@@ -277,6 +277,12 @@ describe('limits', () => {
     expect(refusal('{"a":'.repeat(200_000))).toMatch(/line 1: expected at most 64/);
   });
 
+  test('objects beside each other do not nest', () => {
+    const entries = Array.from({ length: 1000 }, () => ({ address: 0, length: 1 }));
+    const map = { attachment: 1, device: 'd', direction: 'to-device', entries };
+    expect(isReadOrRefused(line({ kind: 'attachment.map', ...map }))).toBe(true);
+  });
+
   test('brackets in a text do not nest', () => {
     const text = `\\"${'[{'.repeat(100)}\\`;
     expect(isReadOrRefused(line({ kind: 'story.note', buffer: undefined, text }))).toBe(true);

@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import type { EventStamp, TraceBody, TraceEvent, TraceKind } from '../../src/base/index.ts';
 import { TRACE_SCHEMA } from '../../src/base/index.ts';
-import type { BodyOf } from '../../src/base/trace-fields.ts';
+import { type BodyOf, TRACE_FIELDS } from '../../src/base/trace-fields.ts';
 
 /** A body, and what of the stamp differs from that of the event before. */
 export type Entry = TraceBody & Partial<Omit<EventStamp, 'seq'>>;
@@ -182,159 +182,137 @@ export const WIDE: Parts = { id: fc.maxSafeNat(), name: fc.string({ unit: 'binar
 /** Few ids and names, so that ends find their beginnings: for spans and arrows. */
 export const NARROW: Parts = { id: fc.nat(2), name: fc.constantFrom('a', 'b') };
 
-type Arbitraries = { readonly [K in TraceKind]: fc.Arbitrary<BodyOf<K>> };
+/** For every field of every kind, what it may hold. */
+type FieldArbitraries = {
+  readonly [K in TraceKind]: {
+    readonly [F in Exclude<keyof BodyOf<K>, 'kind'>]-?: fc.Arbitrary<
+      Exclude<BodyOf<K>[F], undefined>
+    >;
+  };
+};
 
-function arbitrariesOf({ id, name }: Parts): Arbitraries {
-  const kind = <K extends TraceKind>(value: K): fc.Arbitrary<K> => fc.constant(value);
-  const flag = fc.boolean();
-  const phase = fc.constantFrom('begin' as const, 'end' as const);
-  const access = fc.constantFrom('read' as const, 'write' as const);
-  const result = fc.constantFrom('done' as const, 'fault' as const);
-  const error = fc.integer();
-  const held = { attachment: id, buffer: id };
-  const texts = fc.array(name, { maxLength: 3 });
-  const dma = { device: name, address: id, length: id, target: name, route: texts, result };
-  const translation = { domain: name, iova: id, phys: id, size: id };
-  const detail = fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 3 }), {
-    maxKeys: 3,
-    noNullPrototype: true,
-  });
+const flag = fc.boolean();
+const phase = fc.constantFrom('begin', 'end');
+const access = fc.constantFrom('read', 'write');
+const result = fc.constantFrom('done', 'fault');
+const error = fc.integer();
+const detail = fc.dictionary(fc.string(), fc.jsonValue({ maxDepth: 3 }), {
+  maxKeys: 3,
+  noNullPrototype: true,
+});
+
+function fieldsOf({ id, name }: Parts): FieldArbitraries {
   return {
-    'run.begin': fc.constant(RUN_BEGIN),
-    'run.end': fc.record({ kind: kind('run.end'), status: name, steps: id, findings: id }),
-    'clock.advance': fc.record({ kind: kind('clock.advance'), to: id }),
-    'story.note': fc.record({ kind: kind('story.note'), text: name }),
-    'story.fail': fc.record({ kind: kind('story.fail'), text: name }),
-    'task.spawn': fc.record({
-      kind: kind('task.spawn'),
+    ...actorFields({ id, name }),
+    ...sharingFields({ id, name }),
+    ...trafficFields({ id, name }),
+  };
+}
+
+function actorFields({ id, name }: Parts) {
+  const lock = { lock: name, id };
+  return {
+    'run.begin': {
+      schema: fc.constant(TRACE_SCHEMA),
+      scenario: name,
+      machine: name,
+      strategy: name,
+    },
+    'run.end': { status: name, steps: id, findings: id },
+    'clock.advance': { to: id },
+    'story.note': { text: name },
+    'story.fail': { text: name },
+    'task.spawn': {
       child: name,
       role: fc.constantFrom('user', 'kernel', 'device', 'remote'),
       daemon: flag,
-    }),
-    'task.block': fc.record({ kind: kind('task.block'), on: name, verb: name }),
-    'task.end': fc.record({ kind: kind('task.end'), failed: fc.option(name) }),
-    'lock.acquire': fc.record(
-      {
-        kind: kind('lock.acquire'),
-        lock: name,
-        id,
-        mode: fc.constantFrom('exclusive', 'shared'),
-        ctx: id,
-      },
-      { requiredKeys: ['kind', 'lock', 'id', 'mode'] },
-    ),
-    'lock.release': fc.record({ kind: kind('lock.release'), lock: name, id }),
-    'lock.backoff': fc.record({
-      kind: kind('lock.backoff'),
-      lock: name,
-      id,
-      code: fc.constantFrom('EDEADLK', 'EALREADY'),
-      ctx: id,
-    }),
-    'buffer.export': fc.record({
-      kind: kind('buffer.export'),
-      buffer: id,
-      exporter: name,
-      size: id,
-    }),
-    'buffer.fd': fc.record({ kind: kind('buffer.fd'), buffer: id, process: name, fd: error }),
-    'buffer.get': fc.record({ kind: kind('buffer.get'), buffer: id }),
-    'buffer.try-get': fc.record({ kind: kind('buffer.try-get'), buffer: id, ok: flag }),
-    'buffer.put': fc.record({ kind: kind('buffer.put'), buffer: id, last: flag }),
-    'buffer.release': fc.record({ kind: kind('buffer.release'), buffer: id, phase }),
-    'buffer.invalidate': fc.record({ kind: kind('buffer.invalidate'), buffer: id, phase }),
-    'fd.close': fc.record({ kind: kind('fd.close'), process: name, fd: error }),
-    'attachment.attach': fc.record({
-      kind: kind('attachment.attach'),
-      ...held,
-      device: name,
-      dynamic: flag,
-      peer2peer: flag,
-    }),
-    'attachment.refuse': fc.record({
-      kind: kind('attachment.refuse'),
+    },
+    'task.block': { on: name, verb: name },
+    'task.end': { failed: fc.option(name) },
+    'lock.acquire': { ...lock, mode: fc.constantFrom('exclusive', 'shared'), ctx: id },
+    'lock.release': lock,
+    'lock.backoff': { ...lock, code: fc.constantFrom('EDEADLK', 'EALREADY'), ctx: id },
+    'kernel.warn': { call: name, text: name },
+    'kernel.oops': { text: name },
+  } as const;
+}
+
+function sharingFields({ id, name }: Parts) {
+  const held = { attachment: id, buffer: id };
+  const entries = fc.array(fc.record({ address: id, length: id }), { maxLength: 3 });
+  const direction = fc.constantFrom('bidirectional', 'to-device', 'from-device');
+  return {
+    'buffer.export': { buffer: id, exporter: name, size: id },
+    'buffer.fd': { buffer: id, process: name, fd: error },
+    'buffer.get': { buffer: id },
+    'buffer.try-get': { buffer: id, ok: flag },
+    'buffer.put': { buffer: id, last: flag },
+    'buffer.release': { buffer: id, phase },
+    'buffer.invalidate': { buffer: id, phase },
+    'fd.close': { process: name, fd: error },
+    'attachment.attach': { ...held, device: name, dynamic: flag, peer2peer: flag },
+    'attachment.refuse': {
       buffer: id,
       device: name,
       call: name,
       code: name,
       reason: name,
       detail,
-    }),
-    'attachment.detach': fc.record({ kind: kind('attachment.detach'), ...held }),
-    'attachment.pin': fc.record({ kind: kind('attachment.pin'), ...held }),
-    'attachment.unpin': fc.record({ kind: kind('attachment.unpin'), ...held }),
-    'attachment.map': fc.record({
-      kind: kind('attachment.map'),
-      ...held,
-      device: name,
-      direction: fc.constantFrom('bidirectional', 'to-device', 'from-device'),
-      entries: fc.array(fc.record({ address: id, length: id }), { maxLength: 3 }),
-    }),
-    'attachment.unmap': fc.record({ kind: kind('attachment.unmap'), ...held, device: name }),
-    'attachment.invalidate': fc.record({ kind: kind('attachment.invalidate'), ...held, phase }),
-    'fence.init': fc.record({
-      kind: kind('fence.init'),
-      fence: id,
-      context: id,
-      seqno: id,
-      driver: name,
-      timeline: name,
-    }),
-    'fence.signal': fc.record({ kind: kind('fence.signal'), fence: id, error }),
-    'fence.wait': fc.record({ kind: kind('fence.wait'), fence: id, phase }),
-    'resv.add-fence': fc.record({
-      kind: kind('resv.add-fence'),
-      resv: id,
-      fence: id,
-      usage: name,
-    }),
-    'dma.read': fc.record({ kind: kind('dma.read'), ...dma }),
-    'dma.write': fc.record({ kind: kind('dma.write'), ...dma }),
-    'mmio.read': fc.record({ kind: kind('mmio.read'), target: name, length: id, result }),
-    'mmio.write': fc.record({ kind: kind('mmio.write'), target: name, length: id, result }),
-    'pci.fault': fc.record({
-      kind: kind('pci.fault'),
-      device: name,
-      address: id,
-      access,
-      at: name,
-      why: name,
-    }),
-    'iommu.map': fc.record({ kind: kind('iommu.map'), ...translation }),
-    'iommu.unmap': fc.record({ kind: kind('iommu.unmap'), ...translation }),
-    'iommu.fault': fc.record({
-      kind: kind('iommu.fault'),
-      device: name,
-      address: id,
-      access,
-      why: name,
-    }),
-    'cache.clean': fc.record({ kind: kind('cache.clean'), phys: id, size: id }),
-    'cache.invalidate': fc.record({ kind: kind('cache.invalidate'), phys: id, size: id }),
-    'device.reset': fc.record({ kind: kind('device.reset'), device: name, phase }),
-    'device.command': fc.record({
-      kind: kind('device.command'),
-      device: name,
-      memory: flag,
-      busMaster: flag,
-    }),
-    'irq.raise': fc.record({ kind: kind('irq.raise'), device: name, vector: id }),
-    'wire.send': fc.record({ kind: kind('wire.send'), wire: name, packet: name, length: id }),
-    'wire.receive': fc.record({ kind: kind('wire.receive'), wire: name, packet: name, length: id }),
-    'kernel.warn': fc.record({ kind: kind('kernel.warn'), call: name, text: name }),
-    'kernel.oops': fc.record({ kind: kind('kernel.oops'), text: name }),
-  };
+    },
+    'attachment.detach': held,
+    'attachment.pin': held,
+    'attachment.unpin': held,
+    'attachment.map': { ...held, device: name, direction, entries },
+    'attachment.unmap': { ...held, device: name },
+    'attachment.invalidate': { ...held, phase },
+    'fence.init': { fence: id, context: id, seqno: id, driver: name, timeline: name },
+    'fence.signal': { fence: id, error },
+    'fence.wait': { fence: id, phase },
+    'resv.add-fence': { resv: id, fence: id, usage: name },
+  } as const;
+}
+
+function trafficFields({ id, name }: Parts) {
+  const route = fc.array(name, { maxLength: 3 });
+  const dma = { device: name, address: id, length: id, target: name, route, result };
+  const mmio = { target: name, length: id, result };
+  const translation = { domain: name, iova: id, phys: id, size: id };
+  const packet = { wire: name, packet: name, length: id };
+  return {
+    'dma.read': dma,
+    'dma.write': dma,
+    'mmio.read': mmio,
+    'mmio.write': mmio,
+    'pci.fault': { device: name, address: id, access, at: name, why: name },
+    'iommu.map': translation,
+    'iommu.unmap': translation,
+    'iommu.fault': { device: name, address: id, access, why: name },
+    'cache.clean': { phys: id, size: id },
+    'cache.invalidate': { phys: id, size: id },
+    'device.reset': { device: name, phase },
+    'device.command': { device: name, memory: flag, busMaster: flag },
+    'irq.raise': { device: name, vector: id },
+    'wire.send': packet,
+    'wire.receive': packet,
+  } as const;
+}
+
+/** Bodies of one kind; the context of a lock may be missing. */
+function arbitraryBody(parts: Parts, kind: TraceKind): fc.Arbitrary<TraceBody> {
+  const fields: Readonly<Record<string, fc.Arbitrary<unknown>>> = fieldsOf(parts)[kind];
+  const requiredKeys = Object.keys(fields).filter(
+    (key) => key !== 'ctx' || kind === 'lock.backoff',
+  );
+  const body = fc.record(fields, { requiredKeys });
+  return body.map((values) => ({ kind, ...values }) as unknown as TraceBody);
 }
 
 /** Traces of events of these kinds, or of all, after a `run.begin`. */
 export function arbitraryTrace(
   parts: Parts,
-  kinds?: readonly TraceKind[],
+  kinds: readonly TraceKind[] = Object.keys(TRACE_FIELDS) as TraceKind[],
 ): fc.Arbitrary<TraceEvent[]> {
-  const arbitraries = arbitrariesOf(parts);
-  const bodies: readonly fc.Arbitrary<TraceBody>[] = (
-    kinds ?? (Object.keys(arbitraries) as TraceKind[])
-  ).map((kind) => arbitraries[kind]);
+  const bodies = kinds.map((kind) => arbitraryBody(parts, kind));
   const moved = fc.record({
     body: fc.oneof(...bodies),
     task: fc.oneof(fc.constant(''), parts.name),

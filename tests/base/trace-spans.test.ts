@@ -63,6 +63,34 @@ describe('traceSpans', () => {
     ]);
   });
 
+  test('lets a span that does not nest spoil no other', () => {
+    const crossed = spansOf([
+      reset('a', 'outer', 'begin'),
+      reset('a', 'd', 'begin'),
+      reset('a', 'e', 'begin'),
+      reset('a', 'd', 'end'),
+      reset('a', 'e', 'end'),
+      reset('a', 'outer', 'end'),
+    ]);
+    expect(crossed.map(({ nests }) => nests)).toEqual([true, false, true]);
+    const handedOver = spansOf([
+      reset('a', 'outer', 'begin'),
+      reset('a', 'd', 'begin'),
+      reset('a', 'outer', 'end'),
+      reset('b', 'd', 'end'),
+    ]);
+    expect(handedOver.map(({ nests }) => nests)).toEqual([true, false]);
+  });
+
+  test('ends a span once', () => {
+    const entries = [reset('a', 'd', 'begin'), reset('a', 'd', 'end')];
+    for (const task of ['a', 'b']) {
+      expect(spansOf([...entries, reset(task, 'd', 'end')])).toEqual([
+        { begin: 0, end: 1, nests: true },
+      ]);
+    }
+  });
+
   test('nests spans of two tasks that cross', () => {
     const spans = spansOf([
       reset('a', 'd', 'begin'),

@@ -132,6 +132,7 @@ export function walkExtended(bytes: Uint8Array, problems: string[]): CapabilityW
 export function isExtendedAliased(bytes: Uint8Array): boolean {
   if (bytes.length < EXTENDED_SIZE) return false;
   const header = dwordAt(bytes, 0);
+  if (header === 0 || header === NOTHING) return false;
   for (let at = EXTENDED_START; at < EXTENDED_SIZE; at += CONVENTIONAL_SIZE) {
     if (dwordAt(bytes, at) !== header) return false;
   }

@@ -30,7 +30,7 @@ import {
   wordAt,
 } from './config-bytes.ts';
 import { readLink } from './link-registers.ts';
-import { hasLink, isPortType, typeOfCode } from './pcie-type.ts';
+import { bridgeRule, hasLink, typeOfCode } from './pcie-type.ts';
 
 /** Offsets from the start of the PCI Express capability. */
 const LINK_REGISTERS_END = 0x14;
@@ -208,7 +208,7 @@ function typeAt(
   const code = (byteAt(space, express.offset + 2) >>> TYPE_SHIFT) & 0xf;
   const type = typeOfCode(code);
   if (type === null) problems.push(`the PCI Express type ${code} is reserved`);
-  else if (isPortType(type) === isBridge) return type;
+  else if (bridgeRule(type) !== (isBridge ? 'never' : 'always')) return type;
   else problems.push(`the PCI Express type says ${type}, and the header says ${header}`);
   return isBridge ? 'conventional' : 'endpoint';
 }

@@ -37,10 +37,14 @@ export function codeOfType(type: PciType): number | null {
   return CODE_OF_TYPE.get(type) ?? null;
 }
 
-/** True if functions of this type have a bridge header: buses lie below them. */
-export function isPortType(type: PciType): boolean {
-  const code = codeOfType(type);
-  return code !== null && code >= 4 && code <= 8;
+/**
+ * Whether functions of this type have a bridge header, with buses below. A conventional function may;
+ * so may a root port, for Intel's host bridges are root ports whose link leads to the chipset.
+ */
+export function bridgeRule(type: PciType): 'always' | 'never' | 'maybe' {
+  if (type === 'conventional' || type === 'root-port') return 'maybe';
+  const code = codeOfType(type) ?? 0;
+  return code >= 5 && code <= 8 ? 'always' : 'never';
 }
 
 /** True if functions of this type have link registers; what is built into the root complex has none. */

@@ -7,7 +7,7 @@
 import { alignUp, assert, present } from '../../base/index.ts';
 import { formatBdf, parseBdf } from '../pci/bdf.ts';
 import { WINDOW_GRAIN } from '../pci/bridge-registers.ts';
-import { isPortType } from '../pci/pcie-type.ts';
+import { bridgeRule } from '../pci/pcie-type.ts';
 import {
   type BarSpec,
   type CpuSpec,
@@ -310,7 +310,7 @@ function specOf(fn: Placed, iommuGroup: number | null): FunctionSpec {
   const isVirtual = fn.physical !== null;
   const { acsControl, secondary, subordinate, memory, prefetch } = fn;
   const isBridge = fn.plan.below !== null;
-  assert(isBridge || !isPortType(type), `${addressOf(fn)} is a bridge`);
+  assert(isBridge || bridgeRule(type) !== 'always', `${addressOf(fn)} is a bridge`);
   return {
     address: addressOf(fn),
     parent: fn.parent && addressOf(fn.parent),

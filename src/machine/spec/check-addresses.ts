@@ -73,7 +73,10 @@ class AddressCheck {
         this.#refuse(`${owner}.start`, problem + formatAddress(start));
       }
       end = start + size;
-      if (end > ADDRESS_LIMIT) this.#refuseEnd(`${owner}.size`, end);
+      if (end > ADDRESS_LIMIT) {
+        const problem = `expected an end of at most 2^52, got ${formatAddress(end)}`;
+        this.#refuse(`${owner}.size`, problem);
+      }
       for (const root of this.#roots.values()) {
         this.#checkSeen(root, 'dmaOffset', root.spec.dmaOffset, {
           start,
@@ -151,7 +154,6 @@ class AddressCheck {
 
   #checkMemoryBar(bar: BarSpec, range: Range, root: Root | null): void {
     const { end, owner } = range;
-    if (end > ADDRESS_LIMIT) this.#refuseEnd(`${owner}.address`, end);
     const offset = root?.spec.busOffset ?? 0;
     if (root !== null) {
       this.#checkSeen(root, 'busOffset', offset, range);
@@ -221,10 +223,6 @@ class AddressCheck {
   #refuseMultiple(place: string, unit: number, value: number): never {
     const expected = `expected a multiple of ${formatAddress(unit)}`;
     this.#refuse(place, `${expected}, got ${formatAddress(value)}`);
-  }
-
-  #refuseEnd(place: string, end: number): never {
-    this.#refuse(place, `expected an end of at most 2^52, got ${formatAddress(end)}`);
   }
 
   #refuse32(place: string, what: string, end: number): never {

@@ -4,7 +4,7 @@
  */
 
 import { type Bdf, formatBdf } from '../pci/bdf.ts';
-import { isPortType } from '../pci/pcie-type.ts';
+import { bridgeRule } from '../pci/pcie-type.ts';
 import type { BridgeSpec, FunctionSpec, MachineSpec } from './machine-spec.ts';
 
 /** LIMIT: bridges one below another; bus numbers would allow 255, machines have up to ten. */
@@ -86,11 +86,11 @@ class TreeCheck {
 
   #checkKind({ index, spec }: ListedFunction): void {
     const place = `functions[${index}].bridge`;
-    if (isPortType(spec.type)) {
-      if (spec.bridge === null) {
-        this.#refuse(place, `expected the buses below a function of type ${spec.type}, got null`);
-      }
-    } else if (spec.type !== 'conventional' && spec.bridge !== null) {
+    const rule = bridgeRule(spec.type);
+    if (rule === 'always' && spec.bridge === null) {
+      this.#refuse(place, `expected the buses below a function of type ${spec.type}, got null`);
+    }
+    if (rule === 'never' && spec.bridge !== null) {
       this.#refuse(place, `expected null for a function of type ${spec.type}, got an object`);
     }
   }
