@@ -24,7 +24,7 @@ const CONFIG_SIZE_MAX = 4096;
 const BYTES_PER_LINE = 16;
 
 /** The line that begins a function, with any of the options that print for people. */
-const SLOT_LINE = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) (\S.*)$/i;
+const SLOT_LINE = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) (\S[^:]*: .*)$/i;
 const HEX_LINE = /^([0-9a-f]{2,3}): ((?:[0-9a-f]{2} ){0,15}[0-9a-f]{2})$/i;
 
 /** One function as `lspci` prints it. */
@@ -43,7 +43,7 @@ export interface LspciFunction {
 /** True if some line of `text` begins a function. */
 export function hasSlotLine(text: string): boolean {
   for (const { text: line } of linesOf(text)) {
-    if (SLOT_LINE.test(line)) return true;
+    if (beginFunction(line, 0) !== null) return true;
   }
   return false;
 }

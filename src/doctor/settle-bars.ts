@@ -116,7 +116,17 @@ function overlaps(earlier: Claim, later: Claim): boolean {
   return later.bar.address < earlier.bar.address + earlier.bar.size;
 }
 
+/**
+ * True if `one` stays. The BAR of a VMD controller is a window to the domain behind it, and what is
+ * in the window counts.
+ */
 function isBefore(one: Claim, other: Claim): boolean {
+  const isWindow = domainOf(one) !== domainOf(other) && one.bar.size !== other.bar.size;
+  if (isWindow) return one.bar.size < other.bar.size;
   if (one.decodes !== other.decodes) return one.decodes;
   return one.at < other.at;
+}
+
+function domainOf({ address }: Claim): string {
+  return address.slice(0, -'00:00.0'.length);
 }

@@ -61,9 +61,20 @@ function fromLinks(tree: SysTree, notes: string[]): FoundFunction[] {
     if (path === null || tree.list(path) === null) missing += 1;
     else found.set(formatBdf(bdf), { bdf, path, parent: parentIn(path, bdf) });
   }
-  if (missing > 0)
-    notes.push(`${missing} PCI functions are named in ${LINKS} and not in the copy.`);
+  for (const { path } of [...found.values()]) addAbove(path, found);
+  if (missing > 0) notes.push(`${missing} of the functions in ${LINKS} are not in the copy.`);
   return [...found.values()];
+}
+
+/** Adds the bridges in a path, of which a partial copy may lack the links. */
+function addAbove(path: string, found: Map<string, FoundFunction>): void {
+  const parts = path.split('/');
+  for (let length = parts.length - 1; length > 0; length -= 1) {
+    const bdf = functionNamed(parts[length - 1] ?? '');
+    if (bdf === null || found.has(formatBdf(bdf))) return;
+    const above = parts.slice(0, length).join('/');
+    found.set(formatBdf(bdf), { bdf, path: above, parent: parentIn(above, bdf) });
+  }
 }
 
 /** Searches breadth first, inside of PCI only where functions and root buses can be. */

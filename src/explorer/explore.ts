@@ -13,7 +13,7 @@ import {
   type Strategy,
   WrongResult,
 } from '../machine/index.ts';
-import { encodeSchedule } from './schedule.ts';
+import { encodeSchedule, type Schedule } from './schedule.ts';
 import { RandomStrategy } from './strategies/random.ts';
 import { RecordingStrategy } from './strategies/recording.ts';
 
@@ -44,8 +44,8 @@ export interface Execution {
   readonly result: string;
   /** Everything that must not happen and did. */
   readonly findings: readonly Finding[];
-  /** Who took each step, as a string. */
-  readonly schedule: string;
+  /** Who took each step. */
+  readonly schedule: Schedule;
   /** What happened; empty unless asked for. */
   readonly trace: Trace;
 }
@@ -77,7 +77,7 @@ export function runOnce(program: Program, options: RunOptions): Execution {
   const run = program.boot(scheduler);
   const outcome = scheduler.run(strategy);
   const { result, findings } = conclude(run, outcome);
-  return { outcome, result, findings, schedule: encodeSchedule(strategy.schedule), trace };
+  return { outcome, result, findings, schedule: strategy.schedule, trace };
 }
 
 function conclude(
@@ -99,6 +99,7 @@ function conclude(
 /** An execution that went wrong, with what is needed to see it again. */
 export interface Failure {
   readonly seed: number;
+  /** Who took each step, as a string that can be replayed. */
   readonly schedule: string;
   readonly findings: readonly Finding[];
   readonly trace: Trace;
@@ -179,13 +180,13 @@ function runOptions(seed: number, { stepsMax }: ExploreOptions, trace: boolean):
 
 function seeAgain(program: Program, seed: number, options: ExploreOptions): Failure {
   const { schedule, findings, trace } = runOnce(program, runOptions(seed, options, true));
-  return { seed, schedule, findings, trace };
+  return { seed, schedule: encodeSchedule(schedule), findings, trace };
 }
 
 function checkDeterminism(program: Program, seed: number): void {
   const [one, other] = [0, 1].map(() => runOnce(program, { strategy: new RandomStrategy(seed) }));
   assert(
-    one?.schedule === other?.schedule && one?.result === other?.result,
+    one?.schedule.join() === other?.schedule.join() && one?.result === other?.result,
     `${program.id} is decided by the schedule alone: seed ${seed} went two ways`,
   );
 }

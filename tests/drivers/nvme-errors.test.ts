@@ -327,15 +327,22 @@ describe('invalid use of the buffer', () => {
     });
   }
 
-  test('a shut window is no buffer: the addresses go out on the bus', () => {
-    const rig = new NvmeRig();
-    function* story(): Task<StatusName | null> {
-      const { io } = yield* rig.bringUp();
-      return (yield* io.execute(ioWrite({ ...range, prp1: CMB_BASE }))).status;
-    }
-    const actor = rig.user(story());
-    const outcome = rig.run();
-    expect(actor.result).toBe('data-transfer-error');
-    expect(outcome.findings).toMatchObject([{ kind: 'fault' }]);
-  });
+  for (const [title, flags] of [
+    ['shut', 0],
+    ['shown only', 1],
+    ['enabled and not shown', 2],
+  ] as const) {
+    test(`a window that is ${title} is no buffer: the addresses go out on the bus`, () => {
+      const rig = new NvmeRig();
+      function* story(): Task<StatusName | null> {
+        const { io } = yield* rig.bringUp();
+        yield* rig.access.writeRegister(0, 0x50, CMB_BASE + flags, 8);
+        return (yield* io.execute(ioWrite({ ...range, prp1: CMB_BASE }))).status;
+      }
+      const actor = rig.user(story());
+      const outcome = rig.run();
+      expect(actor.result).toBe('data-transfer-error');
+      expect(outcome.findings).toMatchObject([{ kind: 'fault' }]);
+    });
+  }
 });

@@ -131,8 +131,8 @@ describe('CMBLOC and CMBSZ', () => {
     }
   });
 
-  test('say what the drive does not support', () => {
-    const cmb = { submissionQueues: false, lists: false, mixedData: false };
+  test('say what the drive does not support: without submission queues no lists either', () => {
+    const cmb = { submissionQueues: false, mixedData: false };
     const rig = new NvmeRig({ drive: { cmb } });
     const actor = rig.user(openedAt(rig, 0x1));
     rig.run();

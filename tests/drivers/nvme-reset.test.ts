@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { PAGE_SIZE, type TraceEvent } from '../../src/base/index.ts';
-import { ioRead, ioWrite } from '../../src/drivers/nvme/commands.ts';
+import { flush, ioRead, ioWrite } from '../../src/drivers/nvme/commands.ts';
 import type { QueueMemory } from '../../src/drivers/nvme/controller-access.ts';
 import { RandomStrategy } from '../../src/explorer/strategies/random.ts';
 import {
   type Actor,
   type Cell,
+  type Look,
   NOW,
   Register,
   Shared,
@@ -14,7 +15,15 @@ import {
   type Task,
   WrongResult,
 } from '../../src/machine/index.ts';
-import { CMB_BASE, DirectAccess, NVME, NvmeRig, pattern, sameBytes } from './nvme-rig.ts';
+import {
+  CMB_BASE,
+  DirectAccess,
+  EngineLastStrategy,
+  NVME,
+  NvmeRig,
+  pattern,
+  sameBytes,
+} from './nvme-rig.ts';
 
 const PAGES = 5;
 /** Steps of the engine before it stores: wait, command, list, pages. */
@@ -226,6 +235,36 @@ describe('a function-level reset in the middle of a write', () => {
     expect({ isWritten, taken }).toEqual({ isWritten: false, taken: BEFORE_MEDIA });
   });
 
+  test('is noticed by an engine that may not send', () => {
+    const rig = new NvmeRig();
+    function* story(): Task {
+      const { io } = yield* rig.bringUp();
+      yield* rig.fn.writeCommand(0x2);
+      yield* io.submit(flush({ cid: 1 }));
+      yield* rig.scheduler.sleep(1000);
+      expect(rig.engine.step?.verb).toBe('dma read');
+      yield* rig.fn.reset();
+      yield* rig.scheduler.sleep(1000);
+      expectIdle(rig);
+    }
+    rig.user(story());
+    expect(rig.run()).toMatchObject({ status: 'done', findings: [] });
+  });
+
+  test('is noticed though the drive is enabled again before the engine looks', () => {
+    const rig = new NvmeRig();
+    function* story(): Task {
+      // Two admin commands in queues of two: every index is where it began.
+      yield* rig.bringUp('host', 2);
+      yield* rig.scheduler.sleep(1000);
+      yield* rig.fn.reset();
+      const { io } = yield* rig.bringUp('host', 2);
+      expect((yield* io.execute(flush({ cid: 1 }))).status).toBe('success');
+    }
+    rig.user(story());
+    expect(rig.run(new EngineLastStrategy())).toMatchObject({ status: 'done', findings: [] });
+  });
+
   test('reset twice in a row is as reset once', () => {
     const rig = new NvmeRig();
     function* story(): Task {
@@ -242,24 +281,36 @@ describe('a function-level reset in the middle of a write', () => {
   });
 });
 
-/** Checks before each step that the last one changed no register which it had not named. */
+/** What the engine's pending step said at some moment. */
+interface Said {
+  readonly step: Step;
+  readonly values: ReadonlyMap<Cell, unknown>;
+  readonly words: string;
+}
+
+/**
+ * Checks that steps tell the truth: none changes a register which it had not named, and the engine's say
+ * the same of a moment when they are asked about it later.
+ */
 class Footprints implements Strategy {
   readonly name: string;
   resetAt: number | null = null;
   private readonly inner: Strategy;
   private readonly rig: NvmeRig;
-  private readonly cells: readonly Cell<number>[];
-  private values: readonly number[];
+  private readonly cells: readonly Cell[];
+  private values: ReadonlyMap<Cell, unknown>;
   private named: ReadonlySet<Cell> = new Set();
   private last = '';
+  private readonly said: Said[] = [];
 
   constructor(inner: Strategy, rig: NvmeRig) {
     this.name = inner.name;
     this.inner = inner;
     this.rig = rig;
     const registers = rig.drive.resetTouches.filter((cell) => cell instanceof Register);
-    this.cells = [...registers, rig.fn.command];
-    this.values = this.cells.map((cell) => cell.value);
+    const { command, domain } = rig.fn;
+    this.cells = [...registers, command, domain, domain.value].filter((cell) => cell !== null);
+    this.values = this.copy();
   }
 
   pick(enabled: readonly Actor[], last: Actor | null): number {
@@ -267,17 +318,47 @@ class Footprints implements Strategy {
   }
 
   before(actor: Actor, step: Step): void {
-    this.cells.forEach((cell, index) => {
-      if (cell.value === this.values[index] || this.named.has(cell)) return;
+    const values = this.copy();
+    for (const cell of registersAmong(this.cells)) {
+      if (values.get(cell) === this.values.get(cell) || this.named.has(cell)) continue;
       throw new WrongResult(`${this.last} changed ${cell.name} and did not say so`);
-    });
-    this.values = this.cells.map((cell) => cell.value);
+    }
+    this.values = values;
     const touched = step.accesses(NOW, actor);
     if (actor === this.rig.engine) expect(touched[0]?.cell).toBe(step.cell);
     this.named = new Set(touched.filter((access) => access.class !== 'R').map(({ cell }) => cell));
     this.last = `${actor.name}: ${step.verb}`;
     if (step.verb === 'reset') this.resetAt = this.rig.events.length;
+    const pending = this.rig.engine.step;
+    if (pending !== null) {
+      this.said.push({ step: pending, values, words: this.wordsOf(pending, NOW) });
+    }
   }
+
+  /** Asks every step of the engine again about every moment at which it was pending. */
+  finish(): void {
+    for (const { step, values, words } of this.said) {
+      const look: Look = <V>(cell: Cell<V>) =>
+        (values.has(cell) ? values.get(cell) : cell.value) as V;
+      if (this.wordsOf(step, look) !== words) throw new WrongResult(`${step.verb}: ${words}`);
+    }
+  }
+
+  private wordsOf(step: Step, look: Look): string {
+    const { engine } = this.rig;
+    const touched = step
+      .accesses(look, engine)
+      .map(({ cell, class: how, from, to }) => `${how} ${cell.name} ${from} ${to}`);
+    return [step.guard(look, engine) ? 'may run' : 'waits', ...touched].join(', ');
+  }
+
+  private copy(): ReadonlyMap<Cell, unknown> {
+    return new Map(this.cells.map((cell) => [cell, cell.value]));
+  }
+}
+
+function registersAmong(cells: readonly Cell[]): readonly Cell[] {
+  return cells.filter((cell) => cell instanceof Register);
 }
 
 describe('a reset at random', () => {

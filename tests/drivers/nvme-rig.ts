@@ -116,8 +116,6 @@ export interface RigOptions {
   readonly bars?: readonly BarSpec[];
   readonly drive?: NvmeOptions;
   readonly stepsMax?: number;
-  /** The engine does not run. Default false. */
-  readonly isDead?: boolean;
 }
 
 /** A machine that was switched on: the drive's engine runs. */
@@ -127,7 +125,7 @@ export class NvmeRig {
   readonly machine: Machine;
   readonly fn: PciFunction;
   readonly drive: NvmeController;
-  private readonly actor: Actor | null;
+  readonly engine: Actor;
   readonly access: DirectAccess;
 
   constructor({ iommu = 'off', bars = TWO_BARS, drive = {}, stepsMax = 100_000 }: RigOptions = {}) {
@@ -309,6 +307,18 @@ export class FirstStrategy implements Strategy {
 
   pick(): number {
     return 0;
+  }
+}
+
+/** Lets the engine go only when nobody else can: everybody is done with it before it looks. */
+export class EngineLastStrategy implements Strategy {
+  readonly name = 'engine last';
+
+  pick(enabled: readonly Actor[]): number {
+    return Math.max(
+      enabled.findIndex(({ role }) => role !== 'device'),
+      0,
+    );
   }
 }
 

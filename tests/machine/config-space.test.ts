@@ -1,6 +1,6 @@
 /**
- * Goal: whatever the bytes, decoding ends and tells what is there. Method: bytes made by hand for each
- * block of registers, and random bytes. What real devices say is in config-captures.test.ts.
+ * Goal: whatever the bytes, decoding ends and tells what is there. Method: bytes made by hand for
+ * each block of registers, and random bytes. What real devices say is in config-captures.test.ts.
  */
 
 import fc from 'fast-check';

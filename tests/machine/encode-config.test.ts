@@ -1,4 +1,6 @@
-/** Goal: encoding is the inverse of decoding. Method: random functions, with and without evidence. */
+/**
+ * Goal: encoding is the inverse of decoding. Method: random functions, with and without evidence.
+ */
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';

@@ -70,6 +70,7 @@ describe('reading a machine', () => {
 
 type Case = readonly [problem: string, changes: Changes];
 
+const OR_HEX = ', or one in hexadecimal such as "0x1f"';
 const FIELD_CASES: readonly Case[] = [
   ['colour: unknown field', { colour: 1 }],
   ['functions[3].bar: unknown field; did you mean "bars"?', { 'functions[3].bar': [] }],
@@ -80,15 +81,15 @@ const FIELD_CASES: readonly Case[] = [
   ['coherentDma: expected true or false, got 1', { coherentDma: 1 }],
   ['iommu: expected one of "off", "passthrough", "translated", got "on"', { iommu: 'on' }],
   [
-    'hostBridges[1].bus: expected an integer of 0 to 255, or one in hexadecimal such as "0x1f", got 256',
+    `hostBridges[1].bus: expected an integer of 0 to 255${OR_HEX}, got 256`,
     { 'hostBridges[1].bus': 256 },
   ],
   [
-    'functions[0].vendor: expected an integer of 0 to 65535, or one in hexadecimal such as "0x1f", got "8086"',
+    `functions[0].vendor: expected an integer of 0 to 65535${OR_HEX}, got "8086"`,
     { 'functions[0].vendor': '8086' },
   ],
   [
-    'memory[0].start: expected an integer of 0x0 to 0xfffffffffffff, or one in hexadecimal such as "0x1f", got 0.5',
+    `memory[0].start: expected an integer of 0x0 to 0xfffffffffffff${OR_HEX}, got 0.5`,
     { 'memory[0].start': 0.5 },
   ],
   [
@@ -96,7 +97,7 @@ const FIELD_CASES: readonly Case[] = [
     { 'functions[0].address': '00:20.0' },
   ],
   [
-    'functions[2].acs.control: expected an integer of 0 to 127, or one in hexadecimal such as "0x1f", got 128',
+    `functions[2].acs.control: expected an integer of 0 to 127${OR_HEX}, got 128`,
     { 'functions[2].acs.control': 128 },
   ],
   [
@@ -213,6 +214,8 @@ const VIRTUAL_CASES: readonly Case[] = [
 
 const RAM = 'memory[1]';
 const DRIVE = 'functions[4].bars[0]';
+const WINDOW = 'functions[2].bridge.memory';
+const BELOW = 'expected bus addresses below 2^32';
 const ADDRESS_CASES: readonly Case[] = [
   [`${RAM}.start: expected a multiple of 0x1000, got 0x1`, { 'memory[1].start': 1 }],
   [`${RAM}.size: expected a multiple of 0x1000, got 0x1`, { 'memory[1].size': 1 }],
@@ -239,8 +242,12 @@ const ADDRESS_CASES: readonly Case[] = [
     { 'functions[4].bars[0].size': 2 ** 49 + 1 },
   ],
   [
-    `${DRIVE}.size: expected a power of two of at least 4, got 2`,
-    { 'functions[4].bars': [{ index: 0, kind: 'io', size: 2 }] },
+    `${DRIVE}.size: expected a power of two of at least 1, got 3`,
+    { 'functions[4].bars': [{ index: 0, kind: 'io', size: 3 }] },
+  ],
+  [
+    `${DRIVE}.address: ${BELOW} for an I/O BAR, got an end of 0x100000004`,
+    { 'functions[4].bars': [{ index: 0, kind: 'io', size: 4, address: 2 ** 32 }] },
   ],
   [
     'functions[2].bars[0].index: expected 0 to 1, got 2',
@@ -252,11 +259,11 @@ const ADDRESS_CASES: readonly Case[] = [
     { 'functions[4].bars[0].address': 0x90002000 },
   ],
   [
-    `${DRIVE}.address: expected bus addresses below 2^32 for a 32-bit BAR, got an end of 0x200004000`,
+    `${DRIVE}.address: ${BELOW} for a 32-bit BAR, got an end of 0x200004000`,
     { 'functions[4].bars[0].is64': false, 'functions[4].bars[0].address': 2 ** 33 },
   ],
   [
-    `functions[5].bars[0].address: 0x90000000 overlaps functions[4].bars[0], at 0x90000000 to 0x90003fff`,
+    `functions[5].bars[0].address: 0x90000000 overlaps ${DRIVE}, at 0x90000000 to 0x90003fff`,
     { 'functions[5].bars[0].address': 0x90000000 },
   ],
   [
@@ -268,25 +275,26 @@ const ADDRESS_CASES: readonly Case[] = [
     { 'functions[2].bridge.memory.base': 0x90001000 },
   ],
   [
-    'functions[2].bridge.memory.limit: expected the last byte of a window that starts at 0x90000000 ' +
+    `${WINDOW}.limit: expected the last byte of a window that starts at 0x90000000 ` +
       'and ends before a multiple of 0x100000, got 0x900ffff0',
     { 'functions[2].bridge.memory.limit': 0x900ffff0 },
   ],
   [
-    'functions[2].bridge.memory.limit: expected bus addresses below 2^32 for this window, got an end of 0x900000000',
+    `${WINDOW}.limit: ${BELOW} for this window, got an end of 0x900000000`,
     { 'functions[2].bridge.memory.limit': 0x8ffffffff },
   ],
   [
-    'hostBridges[0].busOffset: -0x100000000 puts functions[4].bars[0] at -0x70000000 to -0x6fffc001, ' +
+    `hostBridges[0].busOffset: -0x100000000 puts ${DRIVE} at -0x70000000 to -0x6fffc001, ` +
       'which are no addresses',
     { 'hostBridges[0].busOffset': -0x100000000 },
   ],
   [
-    'hostBridges[0].busOffset: expected a multiple of 0x4000, the size of functions[4].bars[0], got 0x1000',
+    `hostBridges[0].busOffset: expected a multiple of 0x4000, the size of ${DRIVE}, got 0x1000`,
     { 'hostBridges[0].busOffset': 0x1000 },
   ],
   [
-    'hostBridges[1].dmaOffset: -0x1000 puts memory[0] at -0x1000 to 0x7fffefff, which are no addresses',
+    'hostBridges[1].dmaOffset: -0x1000 puts memory[0] at -0x1000 to 0x7fffefff, ' +
+      'which are no addresses',
     { 'hostBridges[1].dmaOffset': -0x1000 },
   ],
 ];

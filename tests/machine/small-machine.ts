@@ -7,7 +7,9 @@ export type Changes = Readonly<Record<string, unknown>>;
 
 type Json = Record<string, unknown>;
 
-/** A switch with two drives, and a virtual function of the second; beside it a second host bridge. */
+/**
+ * A switch with two drives, and a virtual function of the second; beside it a second host bridge.
+ */
 export function smallMachine(changes: Changes = {}): Json {
   const port = { vendor: 1, device: 2, classCode: 0x060400 };
   const drive = { vendor: 3, device: 4, classCode: 0x010802, type: 'endpoint' };

@@ -24,7 +24,7 @@ import {
 export interface CmbOptions {
   readonly submissionQueues?: boolean;
   readonly completionQueues?: boolean;
-  /** PRP lists. */
+  /** PRP lists; only where submission queues may be. */
   readonly lists?: boolean;
   /** Data of commands that read from the drive. */
   readonly readData?: boolean;
@@ -92,7 +92,7 @@ function sizeFlags(options: CmbOptions): number {
   return (
     (submissionQueues ? CMBSZ_SQS : 0) |
     (completionQueues ? CMBSZ_CQS : 0) |
-    (lists ? CMBSZ_LISTS : 0) |
+    (lists && submissionQueues ? CMBSZ_LISTS : 0) |
     (readData ? CMBSZ_RDS : 0) |
     (writeData ? CMBSZ_WDS : 0)
   );

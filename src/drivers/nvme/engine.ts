@@ -8,7 +8,6 @@
  * @source NVM Express Base Specification 1.4, sections 4.1, 7.2.3, 7.6.1
  */
 
-import { isPageAligned } from '../../base/index.ts';
 import { type PciFunction, type Register, type Task, untilRegisters } from '../../machine/index.ts';
 import { AdminCommands, type AdminWorld, queuePlaceProblem } from './admin-commands.ts';
 import {
@@ -51,7 +50,7 @@ export interface NvmeHardware {
   readonly resets: Register;
 }
 
-/** The registers that every wait looks at: CC, the count of resets, CMBMSC. */
+/** The registers that every wait looks at: CC, the count of resets, both halves of CMBMSC. */
 const CONTROL_COUNT = 4;
 
 /** The engine of one epoch. */
@@ -150,7 +149,6 @@ export class NvmeEngine {
       (cc & CC_FIXED) === 0 &&
       entries.submission >= 2 &&
       entries.completion >= 2 &&
-      isPageAligned(submission) &&
       queuePlaceProblem(this.world, sqSegment, CMBSZ_SQS) === null &&
       queuePlaceProblem(this.world, cqSegment, CMBSZ_CQS) === null;
     if (!isPossible) {

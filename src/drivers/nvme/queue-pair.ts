@@ -120,12 +120,16 @@ export class QueuePair {
   /**
    * Submits a command and waits for its completion. Nothing else is under way in this pair.
    *
-   * @throws As {@link submit} and {@link poll}.
+   * @throws {@link DmaBufError} `EIO` the completion is of another command; else as {@link submit} and
+   *   {@link poll}.
    * @context May sleep.
    */
   *execute(command: NvmeCommand): Task<CommandCompletion> {
     yield* this.submit(command);
-    return yield* this.pollCompletion();
+    const completion = yield* this.pollCompletion();
+    if (completion.cid === command.cid) return completion;
+    const detail = { submitted: command.cid, completed: completion.cid };
+    throw new DmaBufError('EIO', 'execute', 'nvme-unexpected-completion', { detail });
   }
 
   private *take(): Task<CommandCompletion | null> {

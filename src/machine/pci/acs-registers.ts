@@ -1,6 +1,6 @@
 /**
- * The registers of Access Control Services: what a port can do to requests between the devices below
- * it, and what it does.
+ * The registers of Access Control Services: what a port can do to requests between the devices
+ * below it, and what it does.
  *
  * @source reference/p2p-topology.md 1.3, 1.7, 3.3
  */
@@ -31,8 +31,8 @@ const WIDE_LAYOUT_IDS: readonly (readonly [number, number])[] = [
 /**
  * True for the ports whose ACS registers are 32 bits wide each, so that control stands at 8.
  *
- * DIFFERS: the kernel's peer-to-peer rule reads these ports at 6 and finds zero; this reads what the
- * hardware does. @source `pci_quirk_intel_spt_pch_acs_match()`, drivers/pci/quirks.c
+ * DIFFERS: the kernel's peer-to-peer rule reads these ports at 6 and finds zero; this reads what
+ * the hardware does. @source `pci_quirk_intel_spt_pch_acs_match()`, drivers/pci/quirks.c
  */
 export function hasWideAcs(vendor: number, device: number): boolean {
   if (vendor !== INTEL) return false;

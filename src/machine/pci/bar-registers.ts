@@ -28,8 +28,8 @@ export interface BarRegister {
 }
 
 /**
- * Reads the registers that hold something. A 32-bit one that is neither prefetchable nor assigned reads
- * zero, as an unused one does, and is left out.
+ * Reads the registers that hold something. A 32-bit one that is neither prefetchable nor assigned
+ * reads zero, as an unused one does, and is left out.
  *
  * @param count - How many the header has: 6, a bridge 2.
  * @param problems - Takes a sentence for each register that makes no sense.
@@ -53,7 +53,7 @@ export function writeBars(bytes: Uint8Array, count: number, bars: readonly BarRe
     if (bar.index >= count) continue;
     const at = FIRST_BAR + 4 * bar.index;
     if (bar.kind === 'io') {
-      setDword(bytes, at, bar.address | IO_BIT);
+      setDword(bytes, at, ((bar.address & IO_ADDRESS_BITS) | IO_BIT) >>> 0);
       continue;
     }
     const flags = (bar.is64 ? TYPE_64 : 0) | (bar.prefetchable ? PREFETCH_BIT : 0);

@@ -64,7 +64,9 @@ export function writeBridge(bytes: Uint8Array, bridge: BridgeRegisters): void {
   setDword(bytes, PREFETCH_UPPER_LIMIT, Math.floor(prefetch.limit / 2 ** 32));
 }
 
-/** Upper halves count only if the window says that it is 64-bit. A bridge without one reads zero. */
+/**
+ * Upper halves count only if the window says that it is 64-bit. A bridge without one reads zero.
+ */
 function readPrefetch(bytes: Uint8Array, problems: string[]): WindowSpec | null {
   const base = wordAt(bytes, PREFETCH_WINDOW);
   const limit = wordAt(bytes, PREFETCH_WINDOW + 2);

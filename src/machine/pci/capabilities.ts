@@ -1,6 +1,7 @@
 /**
  * The two lists of capabilities in configuration space, walked and changed. Real devices have lists
- * that loop, that leave the space, that are garbage: walking ends in every case and says what it met.
+ * that loop, that leave the space, that are garbage: walking ends in every case and says what it
+ * met.
  *
  * @source reference/p2p-topology.md 3.3
  */
@@ -198,7 +199,10 @@ function firstPointer(bytes: Uint8Array): number {
   return byteAt(bytes, isCardBus ? CARDBUS_LIST_POINTER : LIST_POINTER);
 }
 
-/** The first `length` bytes, dword aligned, that are zero and no capability's; null if there are none. */
+/**
+ * The first `length` bytes, dword aligned, that are zero and no capability's; null if there are
+ * none.
+ */
 function freeRun(
   bytes: Uint8Array,
   capabilities: readonly Capability[],

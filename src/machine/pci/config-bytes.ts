@@ -1,6 +1,7 @@
 /**
- * Little-endian numbers in configuration space. Reading beyond the end gives zero, so that a decoder of
- * foreign bytes needs no guard at every step; what must know whether it saw something asks `length`.
+ * Little-endian numbers in configuration space. Reading beyond the end gives zero, so that a
+ * decoder of foreign bytes needs no guard at every step; what must know whether it saw something
+ * asks `length`.
  */
 
 /** The header that every reader may see; all that an unprivileged reader of Linux gets. */

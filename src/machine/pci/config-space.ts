@@ -1,9 +1,10 @@
 /**
- * What the bytes of a configuration space say. Captures are cut short, come from broken devices or are
- * no configuration space at all; decoding takes any bytes, always ends, and notes what made no sense.
+ * What the bytes of a configuration space say. Captures are cut short, come from broken devices or
+ * are no configuration space at all; decoding takes any bytes, always ends, and notes what made no
+ * sense.
  *
- * It tells what stands in the registers, in bus addresses. A `FunctionSpec` needs more than that: sizes
- * of BARs, the place in the tree.
+ * It tells what stands in the registers, in bus addresses. A `FunctionSpec` needs more than that:
+ * sizes of BARs, the place in the tree.
  *
  * @source reference/p2p-topology.md 3.3
  */
@@ -100,8 +101,8 @@ export interface ResizableBar {
 /**
  * Decodes configuration space.
  *
- * @param bytes - 64, 256 or 4096 bytes as read; other lengths are taken as they come, bytes that are
- *   missing as zero, and bytes beyond 4096 are not looked at.
+ * @param bytes - 64, 256 or 4096 bytes as read; other lengths are taken as they come, bytes that
+ *   are missing as zero, and bytes beyond 4096 are not looked at.
  */
 export function decodeConfig(bytes: Uint8Array): ConfigFacts {
   const problems: string[] = [];

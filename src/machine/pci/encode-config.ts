@@ -1,9 +1,9 @@
 /**
- * The configuration space that a function of a `MachineSpec` shows: the inverse of `config-space.ts`.
- * Evidence of a real device is kept where the spec does not say otherwise.
+ * The configuration space that a function of a `MachineSpec` shows: the inverse of
+ * `config-space.ts`. Evidence of a real device is kept where the spec does not say otherwise.
  *
- * Not written: what a `FunctionSpec` does not have, such as the multi-function bit, interrupts, sizes,
- * and the SR-IOV capability.
+ * Not written: what a `FunctionSpec` does not have, such as the multi-function bit, interrupts,
+ * sizes, and the SR-IOV capability.
  *
  * @source reference/p2p-topology.md 3.3
  */
@@ -49,9 +49,9 @@ const EXPRESS_VERSION = 2;
 /**
  * Makes the bytes that software finds in a function's configuration space.
  *
- * A virtual function shows what hardware shows: no ids, no BARs, of the command register the bus master
- * bit alone. ACS that is `unknown` stays as the evidence has it, which is "none" without evidence; so
- * does a link that is null.
+ * A virtual function shows what hardware shows: no ids, no BARs, of the command register the bus
+ * master bit alone. ACS that is `unknown` stays as the evidence has it, which is "none" without
+ * evidence; so does a link that is null.
  *
  * @param spec - A function of a valid machine.
  * @param busOffset - Of its host bridge: registers hold bus addresses, the spec CPU addresses.

@@ -1,6 +1,6 @@
 /**
- * The link registers of the PCI Express capability: how fast and how wide the wire upwards or downwards
- * is, and could be.
+ * The link registers of the PCI Express capability: how fast and how wide the wire upwards or
+ * downwards is, and could be.
  *
  * @source reference/p2p-topology.md 3.3
  */

@@ -38,8 +38,8 @@ export function codeOfType(type: PciType): number | null {
 }
 
 /**
- * Whether functions of this type have a bridge header, with buses below. A conventional function may;
- * so may a root port, for Intel's host bridges are root ports whose link leads to the chipset.
+ * Whether functions of this type have a bridge header, with buses below. A conventional function
+ * may; so may a root port, for Intel's host bridges are root ports whose link leads to the chipset.
  */
 export function bridgeRule(type: PciType): 'always' | 'never' | 'maybe' {
   if (type === 'conventional' || type === 'root-port') return 'maybe';
@@ -47,7 +47,9 @@ export function bridgeRule(type: PciType): 'always' | 'never' | 'maybe' {
   return code >= 5 && code <= 8 ? 'always' : 'never';
 }
 
-/** True if functions of this type have link registers; what is built into the root complex has none. */
+/**
+ * True if functions of this type have link registers; what is built into the root complex has none.
+ */
 export function hasLink(type: PciType): boolean {
   const code = codeOfType(type);
   return code !== null && code <= 8;

@@ -1,7 +1,7 @@
 /**
- * A small Arm board on which nothing is where it seems: the CPU finds BARs at other addresses than the
- * bus does, devices find RAM at other addresses than the CPU does, and caches see nothing of either.
- * Code that mixes up addresses or forgets a bracket breaks here.
+ * A small Arm board on which nothing is where it seems: the CPU finds BARs at other addresses than
+ * the bus does, devices find RAM at other addresses than the CPU does, and caches see nothing of
+ * either. Code that mixes up addresses or forgets a bracket breaks here.
  *
  * @source Raspberry Pi Compute Module 4: `ranges` and `dma-ranges` of its device tree
  */

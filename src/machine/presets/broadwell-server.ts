@@ -1,6 +1,6 @@
 /**
- * The server that `server-switch` and `server-switch-acs` are: all devices below one switch, and above
- * it a root complex that the kernel does not list. It is no preset itself.
+ * The server that `server-switch` and `server-switch-acs` are: all devices below one switch, and
+ * above it a root complex that the kernel does not list. It is no preset itself.
  *
  * @source reference/p2p-topology.md 1.5, 1.7, 6
  */

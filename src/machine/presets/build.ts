@@ -1,7 +1,7 @@
 /**
- * Makes a `MachineSpec` of a plan that says what is plugged in where: numbers the buses depth-first,
- * places BARs and windows, negotiates links, and leaves ACS and IOMMU groups as Linux does after boot.
- * The result always is a valid machine.
+ * Makes a `MachineSpec` of a plan that says what is plugged in where: numbers the buses
+ * depth-first, places BARs and windows, negotiates links, and leaves ACS and IOMMU groups as Linux
+ * does after boot. The result always is a valid machine.
  */
 
 import { alignUp, assert, present } from '../../base/index.ts';

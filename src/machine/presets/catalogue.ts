@@ -1,8 +1,8 @@
 /**
  * The parts that the presets are made of, with the ids of real ones.
  *
- * DIFFERS: BARs are those that the modelled drivers need. Real cards have more of them, and drives with
- * a controller memory buffer are rarer than here.
+ * DIFFERS: BARs are those that the modelled drivers need. Real cards have more of them, and drives
+ * with a controller memory buffer are rarer than here.
  *
  * @source reference/p2p-topology.md 1.5, 6; pci.ids
  */

@@ -1,6 +1,6 @@
 /**
- * A desktop: the machine on which peer-to-peer does not work. Its root complex drops requests between
- * ports, and the kernel knows no better of it.
+ * A desktop: the machine on which peer-to-peer does not work. Its root complex drops requests
+ * between ports, and the kernel knows no better of it.
  *
  * @source reference/p2p-topology.md 1.5, 6
  */

@@ -1,6 +1,6 @@
 /**
- * Random machines: many domains, cascaded switches, multi-function devices, virtual functions, ACS in
- * every state. For benchmarks and property tests; no such machine was ever built.
+ * Random machines: many domains, cascaded switches, multi-function devices, virtual functions, ACS
+ * in every state. For benchmarks and property tests; no such machine was ever built.
  */
 
 import { InputError, Prng } from '../../base/index.ts';

@@ -1,9 +1,9 @@
 /**
- * IOMMU groups as Linux forms them at boot: functions that could reach each other without passing the
- * IOMMU share one. Evidence for a doctor who cannot see ACS.
+ * IOMMU groups as Linux forms them at boot: functions that could reach each other without passing
+ * the IOMMU share one. Evidence for a doctor who cannot see ACS.
  *
- * DIFFERS: aliases of conventional bridges and the quirks of devices that lie about isolation are left
- * out; no preset has either.
+ * DIFFERS: aliases of conventional bridges and the quirks of devices that lie about isolation are
+ * left out; no preset has either.
  *
  * @source `pci_device_group()`, drivers/iommu/iommu.c; reference/p2p-topology.md 1.6
  */
@@ -31,7 +31,9 @@ export function groupNumbers(functions: readonly Placed[]): ReadonlyMap<Placed, 
   return groups;
 }
 
-/** Goes up while a bridge on the way does not isolate: the group is that of the highest such bridge. */
+/**
+ * Goes up while a bridge on the way does not isolate: the group is that of the highest such bridge.
+ */
 function leadOf(fn: Placed, slots: ReadonlyMap<string, Placed[]>): Placed {
   let lead = fn;
   for (let at = fn.parent; at !== null; at = at.parent) {

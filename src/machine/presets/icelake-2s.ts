@@ -1,6 +1,6 @@
 /**
- * Two Intel Ice Lake-SP processors: every stack a root bus that starts with a device the kernel lists,
- * so pairs on different stacks and sockets are allowed.
+ * Two Intel Ice Lake-SP processors: every stack a root bus that starts with a device the kernel
+ * lists, so pairs on different stacks and sockets are allowed.
  *
  * @source reference/p2p-topology.md 1.5
  */

@@ -1,6 +1,6 @@
 /**
- * Gives addresses out: blocks within blocks, each aligned to its own size, the largest first so that
- * alignment wastes little. Bridges need their blocks in multiples of 1 MiB.
+ * Gives addresses out: blocks within blocks, each aligned to its own size, the largest first so
+ * that alignment wastes little. Bridges need their blocks in multiples of 1 MiB.
  */
 
 import { alignUp, assert, formatAddress } from '../../base/index.ts';

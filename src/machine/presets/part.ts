@@ -1,6 +1,6 @@
 /**
- * What a data sheet says of a PCI function, wherever it is plugged in. `catalogue.ts` lists those that
- * the presets are made of.
+ * What a data sheet says of a PCI function, wherever it is plugged in. `catalogue.ts` lists those
+ * that the presets are made of.
  */
 
 /** A kind of function. */

@@ -1,4 +1,6 @@
-/** The machine on which a kernel parameter makes the difference: `server-switch` as Linux boots it. */
+/**
+ * The machine on which a kernel parameter makes the difference: `server-switch` as Linux boots it.
+ */
 
 import type { MachineSpec } from '../spec/machine-spec.ts';
 import { broadwellServer } from './broadwell-server.ts';

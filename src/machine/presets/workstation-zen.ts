@@ -1,6 +1,7 @@
 /**
- * An AMD workstation: one socket, every slot a root bus of its own, and an IOMMU that passes addresses
- * through. What a device sends is then a physical address, and still goes through the root complex.
+ * An AMD workstation: one socket, every slot a root bus of its own, and an IOMMU that passes
+ * addresses through. What a device sends is then a physical address, and still goes through the
+ * root complex.
  *
  * @source reference/p2p-topology.md 1.4, 1.6, 6
  */

@@ -1,6 +1,6 @@
 /**
- * Checks the memory of a machine: RAM and BARs lie apart, are as aligned as hardware needs them, and
- * stay within the numbers that addresses can be, as the CPU sees them and as devices do.
+ * Checks the memory of a machine: RAM and BARs lie apart, are as aligned as hardware needs them,
+ * and stay within the numbers that addresses can be, as the CPU sees them and as devices do.
  */
 
 import { ADDRESS_LIMIT, formatAddress, isPageAligned, PAGE_SIZE } from '../../base/index.ts';
@@ -9,7 +9,8 @@ import type { ListedFunction, Refuse } from './check-tree.ts';
 import type { BarSpec, HostBridgeSpec, MachineSpec, WindowSpec } from './machine-spec.ts';
 
 const MEMORY_BAR_SIZE_MIN = 16;
-const IO_BAR_SIZE_MIN = 4;
+/** Linux shows the control register of an old IDE channel as a BAR of one port. */
+const IO_BAR_SIZE_MIN = 1;
 const BAR_COUNT = 6;
 const BRIDGE_BAR_COUNT = 2;
 const LIMIT_32 = 2 ** 32;
@@ -50,8 +51,7 @@ class AddressCheck {
   readonly #refuse: Refuse;
   readonly #roots = new Map<string, Root>();
   readonly #byAddress = new Map<string, ListedFunction>();
-  readonly #memory: Range[] = [];
-  readonly #io: Range[] = [];
+  readonly #ranges: Range[] = [];
 
   constructor(machine: MachineSpec, functions: readonly ListedFunction[], refuse: Refuse) {
     this.#machine = machine;
@@ -69,8 +69,8 @@ class AddressCheck {
       if (!isPageAligned(start)) this.#refuseMultiple(`${owner}.start`, PAGE_SIZE, start);
       if (!isPageAligned(size)) this.#refuseMultiple(`${owner}.size`, PAGE_SIZE, size);
       if (start < end) {
-        const problem = `expected at least ${formatAddress(end)}, the end of the range before, got `;
-        this.#refuse(`${owner}.start`, problem + formatAddress(start));
+        const least = `${formatAddress(end)}, the end of the range before`;
+        this.#refuse(`${owner}.start`, `expected at least ${least}, got ${formatAddress(start)}`);
       }
       end = start + size;
       if (end > ADDRESS_LIMIT) {
@@ -85,7 +85,7 @@ class AddressCheck {
           order: index,
         });
       }
-      this.#memory.push({ start, end, owner, order: index });
+      this.#ranges.push({ start, end, owner, order: index });
     }
   }
 
@@ -101,10 +101,10 @@ class AddressCheck {
       if (bar.address === 0) continue;
       this.#checkAligned(owner, bar);
       const end = bar.address + bar.size;
-      const order = this.#memory.length + this.#io.length;
+      const order = this.#ranges.length;
       const range = { start: bar.address, end, owner, order };
-      if (bar.kind === 'io') this.#checkIoBar(range);
-      else this.#checkMemoryBar(bar, range, root);
+      if (bar.kind === 'memory') this.#checkMemoryBar(bar, range, root);
+      else if (end > LIMIT_32) this.#refuse32(`${owner}.address`, 'an I/O BAR', end);
     }
   }
 
@@ -147,32 +147,31 @@ class AddressCheck {
     if (isIo && bar.prefetchable) this.#refuse(`${owner}.prefetchable`, expected);
   }
 
-  #checkIoBar(range: Range): void {
-    if (range.end > LIMIT_32) this.#refuse32(`${range.owner}.address`, 'an I/O BAR', range.end);
-    this.#io.push(range);
-  }
-
   #checkMemoryBar(bar: BarSpec, range: Range, root: Root | null): void {
     const { end, owner } = range;
     const offset = root?.spec.busOffset ?? 0;
     if (root !== null) {
       this.#checkSeen(root, 'busOffset', offset, range);
       if (offset % bar.size !== 0) {
-        const problem = `expected a multiple of ${formatAddress(bar.size)}, the size of ${owner}, got `;
-        this.#refuse(`hostBridges[${root.index}].busOffset`, problem + show(offset));
+        const unit = `${formatAddress(bar.size)}, the size of ${owner}`;
+        const problem = `expected a multiple of ${unit}, got ${show(offset)}`;
+        this.#refuse(`hostBridges[${root.index}].busOffset`, problem);
       }
     }
     if (!bar.is64 && end + offset > LIMIT_32) {
       this.#refuse32(`${owner}.address`, 'a 32-bit BAR', end + offset);
     }
-    this.#memory.push(range);
+    this.#ranges.push(range);
   }
 
   #checkAligned(owner: string, { address, size }: BarSpec): void {
     if (address % size !== 0) this.#refuseMultiple(`${owner}.address`, size, address);
   }
 
-  /** What devices see of a range must be addresses, too. With an offset of 0 it is what the CPU sees. */
+  /**
+   * What devices see of a range must be addresses, too. With an offset of 0 it is what the CPU
+   * sees.
+   */
   #checkSeen(root: Root, field: string, offset: number, { start, end, owner }: Range): void {
     if (start + offset >= 0 && end + offset <= ADDRESS_LIMIT) return;
     const seen = `${show(start + offset)} to ${show(end + offset - 1)}`;
@@ -201,15 +200,13 @@ class AddressCheck {
     }
   }
 
-  /** RAM and memory BARs share one map; I/O ports have their own. */
+  /** RAM and memory BARs share the CPU's map. Nobody models I/O ports, so they may overlap. */
   checkApart(): void {
-    for (const ranges of [this.#memory, this.#io]) {
-      ranges.sort((one, other) => one.start - other.start);
-      let before: Range | null = null;
-      for (const range of ranges) {
-        if (before !== null && range.start < before.end) this.#refuseOverlap(before, range);
-        before = range;
-      }
+    this.#ranges.sort((one, other) => one.start - other.start);
+    let before: Range | null = null;
+    for (const range of this.#ranges) {
+      if (before !== null && range.start < before.end) this.#refuseOverlap(before, range);
+      before = range;
     }
   }
 

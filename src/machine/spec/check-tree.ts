@@ -108,8 +108,8 @@ class TreeCheck {
     }
     if (bridge !== null) this.#refuse(placeOf(entry, 'bridge'), 'a virtual function is no bridge');
     if (parent !== physical.spec.parent) {
-      const problem = `expected ${physical.spec.parent}, as for its physical function, got ${parent}`;
-      this.#refuse(placeOf(entry, 'parent'), problem);
+      const expected = `expected ${physical.spec.parent}, as for its physical function`;
+      this.#refuse(placeOf(entry, 'parent'), `${expected}, got ${parent}`);
     }
   }
 

@@ -1,6 +1,6 @@
 /**
- * Reads JSON values into typed ones, and says exactly where and why a value will not do. A reader is a
- * function; readers of objects and lists are made of readers of what is inside.
+ * Reads JSON values into typed ones, and says exactly where and why a value will not do. A reader
+ * is a function; readers of objects and lists are made of readers of what is inside.
  */
 
 import { InputError } from '../../base/index.ts';
@@ -51,7 +51,9 @@ export class Place {
   }
 }
 
-/** Turns a value at a place into a typed one, or throws an {@link InputError} that names the place. */
+/**
+ * Turns a value at a place into a typed one, or throws an {@link InputError} that names the place.
+ */
 export type Read<T> = (value: unknown, at: Place) => T;
 
 /** A field of an object: how it is read, and what stands for it if it is left out. */
@@ -195,7 +197,9 @@ function unknownField(name: string, known: readonly string[]): string {
   return nearest === null ? 'unknown field' : `unknown field; did you mean "${nearest}"?`;
 }
 
-/** Insertions, deletions and replacements that make `one` of `other`; or more than is worth a hint. */
+/**
+ * Insertions, deletions and replacements that make `one` of `other`; or more than is worth a hint.
+ */
 function editDistance(one: string, other: string): number {
   if (Math.abs(one.length - other.length) > SUGGESTION_DISTANCE_MAX)
     return Number.POSITIVE_INFINITY;

@@ -20,8 +20,8 @@ const BYTE_ORDER_MARK = '\ufeff';
  * Reads JSON text.
  *
  * @param source - Names the text in errors.
- * @throws {@link InputError} With `line 3 column 5` as its place, if the text is no JSON, is too long,
- *   nests too deep or gives a field twice.
+ * @throws {@link InputError} With `line 3 column 5` as its place, if the text is no JSON, is too
+ *   long, nests too deep or gives a field twice.
  */
 export function parseJson(text: string, source: string): unknown {
   if (text.length > JSON_LENGTH_MAX) {

@@ -1,10 +1,10 @@
 /**
  * Reads a `MachineSpec` from JSON and checks that such a machine can exist: this file its fields,
- * `check-tree.ts` buses and bridges, `check-addresses.ts` memory. What it returns is complete (defaults
- * filled in), canonical (addresses in full, in ascending order) and may be trusted.
+ * `check-tree.ts` buses and bridges, `check-addresses.ts` memory. What it returns is complete
+ * (defaults filled in), canonical (addresses in full, in ascending order) and may be trusted.
  *
- * It does not check that a machine is wise: a BAR outside the windows above it, a route that the root
- * complex drops and a node without memory are all machines that exist.
+ * It does not check that a machine is wise: a BAR outside the windows above it, a route that the
+ * root complex drops and a node without memory are all machines that exist.
  */
 
 import { ADDRESS_LIMIT, InputError, present } from '../../base/index.ts';
@@ -64,21 +64,22 @@ const CONFIG_SIZES: readonly number[] = [HEADER_SIZE, CONVENTIONAL_SIZE, EXTENDE
  * @param text - At most 64 MiB.
  * @param source - What errors call the text: the file's name.
  * @returns A machine that {@link readMachineSpec} would return.
- * @throws {@link InputError} If the text is no JSON (`place` is line and column), or no valid machine
- *   (`place` is a path such as `functions[3].bars[0].size`).
+ * @throws {@link InputError} If the text is no JSON (`place` is line and column), or no valid
+ *   machine (`place` is a path such as `functions[3].bars[0].size`).
  */
 export function parseMachineSpec(text: string, source: string): MachineSpec {
   return readMachineSpec(parseJson(text, source), source);
 }
 
 /**
- * Reads a machine from a JSON value. Ids, addresses and sizes may be numbers or hexadecimal strings;
- * fields that `docs/machine-spec.md` gives a default may be left out; host bridges and functions may
- * stand in any order.
+ * Reads a machine from a JSON value. Ids, addresses and sizes may be numbers or hexadecimal
+ * strings; fields that `docs/machine-spec.md` gives a default may be left out; host bridges and
+ * functions may stand in any order.
  *
  * @param json - What `JSON.parse` returned, or a `MachineSpec`.
  * @param source - What errors call it.
- * @returns A complete machine: host bridges and functions by ascending address, addresses with domain.
+ * @returns A complete machine: host bridges and functions by ascending address, addresses with
+ *   domain.
  * @throws {@link InputError} If it is no valid machine; `place` is a path in the value as given.
  */
 export function readMachineSpec(json: unknown, source: string): MachineSpec {

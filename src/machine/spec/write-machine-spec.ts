@@ -1,6 +1,7 @@
 /**
- * Writes a `MachineSpec` as JSON for people: every field, always in the same order, ids and addresses
- * in hexadecimal, small objects on one line. `read-machine-spec.ts` reads it back as it was.
+ * Writes a `MachineSpec` as JSON for people: every field, always in the same order, ids and
+ * addresses in hexadecimal, small objects on one line. `read-machine-spec.ts` reads it back as it
+ * was.
  */
 
 import type {
@@ -17,8 +18,8 @@ const LINE_LENGTH_MAX = 100;
 /**
  * Writes `spec` as JSON text, the same text for equal machines.
  *
- * @returns Lines of at most about 100 characters, and a newline at the end. `parseMachineSpec` makes an
- *   equal machine of it.
+ * @returns Lines of at most about 100 characters, and a newline at the end. `parseMachineSpec`
+ *   makes an equal machine of it.
  */
 export function machineSpecToJson(spec: MachineSpec): string {
   const { schema, name, title, cpu, coherentDma, memory, iommu, notes } = spec;
