@@ -1,4 +1,6 @@
-/** Fits what a capture shows together into a machine, with the least assumed and all of that said. */
+/**
+ * Fits what a capture shows together into a machine, with the least assumed and all of that said.
+ */
 
 import type {
   BarSpec,
@@ -104,7 +106,9 @@ function hostBridgeOf({ domain, bus, members }: Root, tally: NoteTally): HostBri
   };
 }
 
-/** Bus address minus CPU address, if all BARs agree. Virtual functions have nothing in registers. */
+/**
+ * Bus address minus CPU address, if all BARs agree. Virtual functions have nothing in registers.
+ */
 function busOffsetOf(members: readonly Member[], tally: NoteTally): number {
   let offset: number | null = null;
   for (const { address, draft } of members) {

@@ -42,8 +42,8 @@ export class BusTree {
 }
 
 /**
- * The same bridges, in the same order; those whose numbers cannot be are taken as not configured. Of
- * two that claim one bus the first counts.
+ * The same bridges, in the same order; those whose numbers cannot be are taken as not configured.
+ * Of two that claim one bus the first counts.
  */
 export function soundBridges(
   bridges: ReadonlyMap<string, BridgeSpec>,

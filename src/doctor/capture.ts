@@ -38,13 +38,17 @@ export interface VirtualFunctions {
 /** One function as the source shows it. */
 export interface FunctionDraft extends Omit<FunctionSpec, 'address' | 'parent' | 'type'> {
   readonly bdf: Bdf;
-  /** Address of the bridge above; null on a root bus. `unknown`: the source has bus numbers only. */
+  /**
+   * Address of the bridge above; null on a root bus. `unknown`: the source has bus numbers only.
+   */
   readonly parent: string | null | 'unknown';
   /** Null if the source could not see. */
   readonly type: PciType | null;
   /** True if something other than the type says that it is a PCI Express function. */
   readonly isExpress: boolean;
-  /** Bus addresses in the registers of its memory BARs, by index; those that are known and not 0. */
+  /**
+   * Bus addresses in the registers of its memory BARs, by index; those that are known and not 0.
+   */
   readonly busAddresses: ReadonlyMap<number, number>;
   readonly virtualFunctions: VirtualFunctions | null;
 }

@@ -1,7 +1,10 @@
-/** The configuration space that a capture holds for one function, and how far it can be believed. */
+/**
+ * The configuration space that a capture holds for one function, and how far it can be believed.
+ */
 
 import { hexOfBytes } from '../machine/pci/config-bytes.ts';
 import { type ConfigFacts, decodeConfig } from '../machine/pci/config-space.ts';
+import type { NoteTally } from './note-tally.ts';
 
 /** The lengths that Linux hands out, longest first. */
 const SIZES = [4096, 256, 64];
@@ -25,6 +28,22 @@ export function configEvidence(captured: Uint8Array | null): ConfigEvidence | nu
   const bytes = isPadded(captured) ? captured.subarray(0, HEADER_SIZE) : captured.subarray(0, size);
   const isGone = bytes.subarray(0, HEADER_SIZE).every((byte) => byte === 0xff);
   return { hex: hexOfBytes(bytes), facts: isGone ? null : decodeConfig(bytes) };
+}
+
+/**
+ * Says what is wrong with the bytes, but not of each user's capture that it ends after the header.
+ */
+export function noteProblems(
+  address: string,
+  evidence: ConfigEvidence | null,
+  tally: NoteTally,
+): void {
+  if (evidence === null) return;
+  if (evidence.facts === null) {
+    tally.add(address, 'configuration space reads as ones: the device is off or gone');
+  } else if (evidence.hex.length > 2 * HEADER_SIZE) {
+    for (const problem of evidence.facts.problems) tally.add(address, problem);
+  }
 }
 
 /**

@@ -39,8 +39,8 @@ type CpuFields = ReadonlyMap<string, string>;
  * Reads the CPU out of `text`: a `/proc/cpuinfo` (its first processor), the output of `lscpu` or
  * `lscpu -J`, or the short form `AuthenticAMD:25:1`, which is vendor, family and, if known, model.
  *
- * @returns Null if `text` is none of these. Arm CPUs have family 0; their model is the part number in
- *   `/proc/cpuinfo`, the variant in `lscpu`.
+ * @returns Null if `text` is none of these. Arm CPUs have family 0; their model is the part number
+ *   in `/proc/cpuinfo`, the variant in `lscpu`.
  */
 export function parseCpuText(text: string): CpuSpec | null {
   const head = text.slice(0, TEXT_MAX);

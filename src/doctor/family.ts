@@ -1,6 +1,6 @@
 /**
- * Who belongs to whom in a capture: the bridge above each function and the physical function of each
- * virtual one. What no bus leads to is left out, for no machine can have it.
+ * Who belongs to whom in a capture: the bridge above each function and the physical function of
+ * each virtual one. What no bus leads to is left out, for no machine can have it.
  *
  * @source reference/p2p-topology.md 1.8, 3.5
  */

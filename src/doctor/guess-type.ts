@@ -21,7 +21,9 @@ export interface TypedFunction {
 /** A PCI-to-PCI bridge that takes what nobody else claims; only conventional ones do. */
 const CLASS_SUBTRACTIVE_BRIDGE = 0x06_04_01;
 
-/** The type of every function by address. Parents must be among `functions`, and not in a circle. */
+/**
+ * The type of every function by address. Parents must be among `functions`, and not in a circle.
+ */
 export function guessTypes(functions: readonly TypedFunction[]): ReadonlyMap<string, PciType> {
   const below = new Map<string | null, TypedFunction[]>();
   for (const fn of functions) {

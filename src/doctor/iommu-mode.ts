@@ -2,8 +2,8 @@
  * Whether devices' addresses are translated, from what the kernel left behind: IOMMU units, groups,
  * their types, and its command line.
  *
- * The line `Default domain type: Translated` of a boot log is no evidence: kernels print it without any
- * IOMMU.
+ * The line `Default domain type: Translated` of a boot log is no evidence: kernels print it without
+ * any IOMMU.
  *
  * @source reference/p2p-topology.md 1.6
  */
@@ -15,7 +15,9 @@ const CMDLINE_MAX = 65_536;
 
 /** What a source shows. */
 export interface IommuEvidence {
-  /** True if there is an IOMMU unit, or a function in a group. Null: the source could not show it. */
+  /**
+   * True if there is an IOMMU unit, or a function in a group. Null: the source could not show it.
+   */
   readonly hasIommu: boolean | null;
   /** `type` of the groups that have one: `identity`, `DMA`, `DMA-FQ` and others. */
   readonly groupTypes: readonly string[];

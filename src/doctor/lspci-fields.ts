@@ -119,7 +119,9 @@ function readTitle(title: string): Pick<LspciFields, 'ids' | 'classCode' | 'revi
   };
 }
 
-/** Ids stand in brackets behind the names (`-nn`), or instead of them. Of several the last counts. */
+/**
+ * Ids stand in brackets behind the names (`-nn`), or instead of them. Of several the last counts.
+ */
 function idsIn(text: string): LspciIds | null {
   const bare = /^(?:Device )?([0-9a-f]{4}):([0-9a-f]{4})\b/i.exec(text);
   const match = bare ?? [...text.matchAll(/\[([0-9a-f]{4}):([0-9a-f]{4})\]/gi)].at(-1);

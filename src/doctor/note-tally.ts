@@ -1,4 +1,7 @@
-/** Collects what a reader had to assume, so that one cause gives one sentence however often it met it. */
+/**
+ * Collects what a reader had to assume, so that one cause gives one sentence however often it met
+ * it.
+ */
 
 /** LIMIT: different sentences; a capture that is all wrong need not say so a thousand times. */
 const SENTENCES_MAX = 100;

@@ -1,6 +1,6 @@
 /**
- * Class codes by the names that `lspci` prints for them, for texts without numbers. Only classes that
- * occur in computers; the names are those of the public list `pci.ids`.
+ * Class codes by the names that `lspci` prints for them, for texts without numbers. Only classes
+ * that occur in computers; the names are those of the public list `pci.ids`.
  */
 
 /** Stands for a class that could not be told: `Unassigned class`. */

@@ -1,6 +1,6 @@
 /**
- * Where RAM lies, from what a capture tells of it. Sizes by node are easy to come by; places are for
- * root alone, and then without nodes. What is missing is made up so that nothing overlaps.
+ * Where RAM lies, from what a capture tells of it. Sizes by node are easy to come by; places are
+ * for root alone, and then without nodes. What is missing is made up so that nothing overlaps.
  */
 
 import { ADDRESS_LIMIT, alignDown, alignUp, InputError, PAGE_SIZE } from '../base/index.ts';
@@ -75,7 +75,9 @@ function overlap(ranges: MemoryEvidence['ranges'], bars: readonly BusyRange[]): 
   );
 }
 
-/** Gives each node its share of the ranges, in order: firmware lays nodes out one after the other. */
+/**
+ * Gives each node its share of the ranges, in order: firmware lays nodes out one after the other.
+ */
 function nodesForRanges(
   ranges: MemoryEvidence['ranges'],
   sizes: readonly MemorySize[],

@@ -1,6 +1,6 @@
 /**
- * Reads a machine out of what `lspci -vvv` printed, best with `-xxxx`. Where there is a hex dump, it is
- * believed and the text only adds what registers do not hold: sizes, nodes, groups, drivers.
+ * Reads a machine out of what `lspci -vvv` printed, best with `-xxxx`. Where there is a hex dump,
+ * it is believed and the text only adds what registers do not hold: sizes, nodes, groups, drivers.
  *
  * @source reference/p2p-topology.md 3.4, 3.5
  */
@@ -10,7 +10,7 @@ import { type BarSpec, type BridgeSpec, formatBdf, type MachineSpec } from '../m
 import type { ConfigFacts } from '../machine/pci/config-space.ts';
 import { assembleMachine } from './assemble.ts';
 import type { CaptureFacts, FunctionDraft } from './capture.ts';
-import { configEvidence } from './config-evidence.ts';
+import { configEvidence, noteProblems } from './config-evidence.ts';
 import { barsOfRegisters, busAddressesOf, virtualFunctionsOf } from './draft-registers.ts';
 import { iommuModeOf } from './iommu-mode.ts';
 import { type LspciFields, readLspciFields } from './lspci-fields.ts';
@@ -76,10 +76,9 @@ class LspciReader {
     const fields = readLspciFields(fn);
     const evidence = configEvidence(fn.config);
     const facts = evidence?.facts ?? null;
-    for (const problem of fn.config.length > 64 ? (facts?.problems ?? []) : []) {
-      this.tally.add(address, problem);
-    }
-    const command = facts?.command ?? fields.command;
+    noteProblems(address, evidence, this.tally);
+    const isGone = evidence !== null && facts === null;
+    const command = isGone ? 0 : (facts?.command ?? fields.command);
     if (command === null) this.tally.add(address, 'memory and bus mastering are assumed to be on');
     const classCode = facts?.classCode ?? fields.classCode;
     if (classCode === null) this.tally.add(address, 'the name of its class says no class number');
@@ -171,8 +170,8 @@ function idsOf(
 }
 
 /**
- * Without any region in the text, addresses are those of registers, and every domain has its own bus
- * addresses, which would overlap. The further domains are moved up.
+ * Without any region in the text, addresses are those of registers, and every domain has its own
+ * bus addresses, which would overlap. The further domains are moved up.
  */
 function shiftsOf(listed: readonly LspciFunction[]): ReadonlyMap<number, number> {
   const hasRegions = listed.some(({ details }) =>

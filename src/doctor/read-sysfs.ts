@@ -1,6 +1,6 @@
 /**
- * Reads a machine off sysfs, live or copied. Nothing is asked but files: no privilege is needed, and
- * what root alone may read is `unknown` without it.
+ * Reads a machine off sysfs, live or copied. Nothing is asked but files: no privilege is needed,
+ * and what root alone may read is `unknown` without it.
  *
  * @source reference/p2p-topology.md 3.1, 3.2
  */
@@ -28,8 +28,8 @@ const NODES_MAX = 1024;
 const RANGES_MAX = 1024;
 
 /**
- * Reads a machine from `tree`, whose top holds `sys/…`, or is the inside of it, or holds a folder that
- * does.
+ * Reads a machine from `tree`, whose top holds `sys/…`, or is the inside of it, or holds a folder
+ * that does.
  *
  * @param source - What errors and the title call it.
  * @param facts - What the caller knows; used where the tree is silent.

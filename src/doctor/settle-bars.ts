@@ -1,7 +1,7 @@
 /**
- * Makes the BARs of a capture ones that can exist together: kernels list legacy ports as if they were
- * BARs, registers keep stale addresses, and text has no sizes. What does not fit is left out or taken
- * as not assigned, and said.
+ * Makes the BARs of a capture ones that can exist together: kernels list legacy ports as if they
+ * were BARs, registers keep stale addresses, and text has no sizes. What does not fit is left out
+ * or taken as not assigned, and said.
  */
 
 import { ADDRESS_LIMIT } from '../base/index.ts';

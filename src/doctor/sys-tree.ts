@@ -1,10 +1,11 @@
 /**
- * The files of a machine, real or copied, as the doctor reads them: three methods over paths such as
- * `sys/bus/pci/devices`. It is not a file system: nothing is written, and nothing is followed unasked.
+ * The files of a machine, real or copied, as the doctor reads them: three methods over paths such
+ * as `sys/bus/pci/devices`. It is not a file system: nothing is written, and nothing is followed
+ * unasked.
  */
 
 import { InputError } from '../base/index.ts';
-import { oneLine } from './one-line.ts';
+import { oneLinePath } from './one-line.ts';
 
 /** LIMIT: links that lead to links. Linux gives up after 40 as well. */
 const HOPS_MAX = 40;
@@ -17,8 +18,8 @@ const COPY_WIDTH_MAX = 32;
 const DEVICES = /^(?:pci[0-9a-f]{4,}:[0-9a-f]{2}|platform|LNXSYSTM:00)$/;
 
 /**
- * Read access to a machine's files. Paths are relative, separated by `/`, without a leading one; the
- * empty path is the top. What is absent, of another kind or may not be read is null.
+ * Read access to a machine's files. Paths are relative, separated by `/`, without a leading one;
+ * the empty path is the top. What is absent, of another kind or may not be read is null.
  */
 export interface SysTree {
   /** The bytes of the regular file at `path`. */
@@ -73,7 +74,7 @@ export class MapTree implements SysTree {
   private add(source: string, entry: TreeEntry): void {
     const parts = pathParts(entry.path);
     if (parts === null) {
-      throw new InputError(source, oneLine(entry.path), 'expected a path inside the archive');
+      throw new InputError(source, oneLinePath(entry.path), 'expected a path inside the archive');
     }
     const name = parts.pop();
     if (name === undefined) return;
@@ -100,7 +101,7 @@ export class MapTree implements SysTree {
   private namesAt(source: string, path: string): Set<string> {
     const node = this.nodes.get(path);
     if (node?.kind === 'directory') return node.names;
-    throw new InputError(source, oneLine(path), 'expected a directory, found a file or a link');
+    throw new InputError(source, oneLinePath(path), 'expected a directory, found a file or a link');
   }
 }
 
@@ -123,9 +124,9 @@ export function findSysRoot(tree: SysTree): SysTree | null {
 }
 
 /**
- * `path` with every symbolic link in it resolved inside the tree; links are relative, or absolute from
- * the top. Null if it leaves the tree or the links lead round in a circle. What the path names need
- * not exist: copies are often partial.
+ * `path` with every symbolic link in it resolved inside the tree; links are relative, or absolute
+ * from the top. Null if it leaves the tree or the links lead round in a circle. What the path names
+ * need not exist: copies are often partial.
  */
 export function resolvePath(tree: SysTree, path: string): string | null {
   const rest = path.split('/').reverse();
@@ -169,10 +170,8 @@ export function asciiText(bytes: Uint8Array): string {
   const CHUNK = 8192;
   const chunks: string[] = [];
   for (let start = 0; start < bytes.length; start += CHUNK) {
-    const codes = Array.from(bytes.subarray(start, start + CHUNK), (byte) =>
-      byte < 0x80 ? byte : 0xfffd,
-    );
-    chunks.push(String.fromCharCode(...codes));
+    const latin1 = String.fromCharCode(...bytes.subarray(start, start + CHUNK));
+    chunks.push(latin1.replace(/[\u0080-\u00ff]/g, '\ufffd'));
   }
   return chunks.join('');
 }
@@ -182,7 +181,9 @@ export function joinPath(path: string, name: string): string {
   return path === '' ? name : `${path}/${name}`;
 }
 
-/** A part of another tree. If `isSys`, the part is the inside of `sys` and there is nothing beside. */
+/**
+ * A part of another tree. If `isSys`, the part is the inside of `sys` and there is nothing beside.
+ */
 class SubTree implements SysTree {
   private readonly tree: SysTree;
   private readonly top: string;

@@ -1,11 +1,11 @@
 /**
- * The small text files of sysfs as values. A file that is missing is null: copies are partial and users
- * not always root. A file that holds nonsense is an error: something else was copied.
+ * The small text files of sysfs as values. A file that is missing is null: copies are partial and
+ * users not always root. A file that holds nonsense is an error: something else was copied.
  */
 
 import { ADDRESS_LIMIT, InputError } from '../base/index.ts';
 import type { BarSpec, LinkSpec } from '../machine/index.ts';
-import { oneLine } from './one-line.ts';
+import { oneLine, oneLinePath } from './one-line.ts';
 import { joinPath, readText, type SysTree } from './sys-tree.ts';
 
 /** LIMIT: lines of a `resource` file; Linux prints 7 to 18. */
@@ -64,7 +64,7 @@ export class SysDirectory {
 
   /** What is wrong with a file, as an error to throw. */
   problem(name: string, problem: string): InputError {
-    return new InputError(this.source, joinPath(this.path, name), problem);
+    return new InputError(this.source, oneLinePath(joinPath(this.path, name)), problem);
   }
 
   /** A file's text without the space around it. */

@@ -3,7 +3,7 @@
 import { type BarSpec, type BridgeSpec, formatBdf, parseBdf } from '../machine/index.ts';
 import type { ConfigFacts } from '../machine/pci/config-space.ts';
 import type { FunctionDraft } from './capture.ts';
-import { type ConfigEvidence, configEvidence } from './config-evidence.ts';
+import { configEvidence, noteProblems } from './config-evidence.ts';
 import { barsOfRegisters, busAddressesOf, virtualFunctionsOf } from './draft-registers.ts';
 import type { NoteTally } from './note-tally.ts';
 import { CLASS_PCI_BRIDGE, CLASS_UNKNOWN } from './pci-class.ts';
@@ -17,7 +17,6 @@ import {
 } from './sysfs-files.ts';
 import type { FoundFunction } from './sysfs-scan.ts';
 
-const HEADER_DIGITS = 2 * 64;
 const COMMAND_ASSUMED = 0x6;
 const ID_MAX = 0xffff;
 const CLASS_MAX = 0xffffff;
@@ -48,7 +47,10 @@ export function readSysfsFunction(
   const address = formatBdf(found.bdf);
   const evidence = configEvidence(tree.read(joinPath(found.path, 'config')));
   const facts = evidence?.facts ?? null;
-  noteEvidence(address, evidence, tally);
+  if (evidence === null) {
+    tally.add(address, 'configuration space is not in the source; what stands there is assumed');
+  }
+  noteProblems(address, evidence, tally);
   const resources = readResources(directory);
   const physicalFunction = functionLinked(directory, 'physfn');
   const ids = readIds(directory, facts, address, tally);
@@ -58,7 +60,7 @@ export function readSysfsFunction(
     ...ids,
     type: facts === null || facts.type === 'unknown' ? null : facts.type,
     isExpress: directory.has('max_link_width'),
-    command: facts?.command ?? COMMAND_ASSUMED,
+    command: facts?.command ?? (evidence === null ? COMMAND_ASSUMED : 0),
     bars: readBars(resources, facts, address, tally),
     busAddresses: facts === null ? new Map() : busAddressesOf(facts),
     bridge: readBridge(directory, resources, facts, ids.classCode),
@@ -71,16 +73,6 @@ export function readSysfsFunction(
     virtualFunctions: facts === null ? null : virtualFunctionsOf(facts),
     config: evidence?.hex ?? null,
   };
-}
-
-function noteEvidence(address: string, evidence: ConfigEvidence | null, tally: NoteTally): void {
-  if (evidence === null) {
-    tally.add(address, 'configuration space is not in the source; what stands there is assumed');
-  } else if (evidence.facts === null) {
-    tally.add(address, 'configuration space reads as ones: the device is off or gone');
-  } else if (evidence.hex.length > HEADER_DIGITS) {
-    for (const problem of evidence.facts.problems) tally.add(address, problem);
-  }
 }
 
 /** The kernel's files, else its summary in `uevent`, else the registers. */

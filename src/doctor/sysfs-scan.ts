@@ -1,6 +1,6 @@
 /**
- * Where in sysfs the PCI functions are. The directory of links is followed if it is there; in copies
- * without it the device directories themselves are searched.
+ * Where in sysfs the PCI functions are. The directory of links is followed if it is there; in
+ * copies without it the device directories themselves are searched.
  *
  * @source reference/p2p-topology.md 3.1
  */

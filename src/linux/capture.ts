@@ -1,6 +1,6 @@
 /**
- * Reads a machine from whatever people have: a directory, an archive, a listing, a `MachineSpec`. The
- * kind is told by content, not by name.
+ * Reads a machine from whatever people have: a directory, an archive, a listing, a `MachineSpec`.
+ * The kind is told by content, not by name.
  */
 
 import { isUtf8 } from 'node:buffer';
@@ -17,6 +17,7 @@ import {
   machineFromLspci,
   machineFromSysfs,
   oneLine,
+  oneLinePath,
 } from '../doctor/index.ts';
 import type { MachineSpec } from '../machine/index.ts';
 import { parseMachineSpec, readMachineSpec } from '../machine/spec/read-machine-spec.ts';
@@ -26,8 +27,6 @@ import { readTar } from './tar-tree.ts';
 
 /** LIMIT: bytes of a file, and of what it unpacks to. A copy of a whole /sys is some 20 MB. */
 const CAPTURE_SIZE_MAX = 256 * 2 ** 20;
-/** LIMIT: characters of a path in a message. */
-const SOURCE_MAX = 512;
 const READABLE =
   'a directory or tar archive (also .gz) with a copy of /sys, the output of lspci -vvvxxxx, ' +
   'or a machine in JSON';
@@ -49,7 +48,7 @@ export async function readCapture(
   path: string,
   options: CaptureOptions = {},
 ): Promise<MachineSpec> {
-  const source = oneLine(path, SOURCE_MAX);
+  const source = oneLinePath(path);
   const spec = isDirectory(path, source)
     ? readDirectory(path, source, options)
     : await readBytes(readFile(path, source), source, options);
@@ -95,8 +94,10 @@ async function readBytes(
 ): Promise<MachineSpec> {
   const isGzip = detectFormat(packed) === 'gzip';
   const bytes = isGzip ? await unpack(packed, source) : packed;
-  const wanted = options.format === 'gzip' ? undefined : options.format;
-  const format = wanted ?? detectFormat(bytes);
+  const wanted = isGzip && options.format === 'gzip' ? undefined : options.format;
+  const found = detectFormat(bytes);
+  // Asked before the caller's word: the tar library would unpack it, without our limits.
+  const format = found === 'gzip' ? found : (wanted ?? found);
   switch (format) {
     case 'tar':
       return machineFromSysfs(readTar(bytes, source), source, options);
@@ -110,7 +111,7 @@ async function readBytes(
     case 'bzip2':
       throw new InputError(source, '', 'expected no bzip2; unpack it first, with bunzip2');
     case 'gzip':
-      throw new InputError(source, '', 'expected no second gzip inside of the first');
+      throw new InputError(source, '', `expected ${isGzip ? 'no second gzip inside' : 'a gzip'}`);
     case 'unknown':
       throw new InputError(source, '', `expected ${READABLE}; found ${shown(bytes)}`);
     default:

@@ -1,6 +1,7 @@
 /**
- * A real directory as the doctor's {@link SysTree}: `/` of this machine, or a copy of its sysfs. Links
- * are shown and never followed, so that a copy from elsewhere cannot lead out of its directory.
+ * A real directory as the doctor's {@link SysTree}: `/` of this machine, or a copy of its sysfs.
+ * Links are shown and never followed, so that a copy from elsewhere cannot lead out of its
+ * directory.
  */
 
 import { lstatSync, readdirSync, readlinkSync, realpathSync } from 'node:fs';
@@ -72,7 +73,10 @@ export class DirectoryTree implements SysTree {
     }
   }
 
-  /** Everything else that fails is as good as absent: a device that went, an attribute without value. */
+  /**
+   * Everything else that fails is as good as absent: a device that went, an attribute without
+   * value.
+   */
   private countDenied(code: string): void {
     if (code === 'EACCES' || code === 'EPERM') this.denied += 1;
   }

@@ -1,8 +1,10 @@
-/** A tar archive as a tree in memory. Nothing is unpacked to disk, and no entry is taken on trust. */
+/**
+ * A tar archive as a tree in memory. Nothing is unpacked to disk, and no entry is taken on trust.
+ */
 
 import { Parser, type ReadEntry } from 'tar';
 import { InputError } from '../base/index.ts';
-import { MapTree, oneLine, type TreeEntry } from '../doctor/index.ts';
+import { MapTree, oneLine, oneLinePath, type TreeEntry } from '../doctor/index.ts';
 
 /** LIMIT: entries; a whole /sys of a large server has about half. */
 const ENTRIES_MAX = 200_000;
@@ -62,7 +64,7 @@ class Collector {
 
   /** An error at the last entry. */
   problem(problem: string): InputError {
-    return new InputError(this.source, oneLine(this.last), problem);
+    return new InputError(this.source, oneLinePath(this.last), problem);
   }
 
   take(entry: ReadEntry): void {
@@ -81,7 +83,7 @@ class Collector {
     if (type !== 'Link') return;
     const bytes = this.contents.get(target);
     if (bytes === undefined) {
-      throw this.problem(`expected a file before it that it is linked to, ${oneLine(target)}`);
+      throw this.problem(`expected a file before it that it is linked to, ${oneLinePath(target)}`);
     }
     this.addFile(path, bytes);
   }

@@ -1,4 +1,6 @@
-/** Goal: every form in which people have a CPU is read. Method: texts of each form, and random ones. */
+/**
+ * Goal: every form in which people have a CPU is read. Method: texts of each form, and random ones.
+ */
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';

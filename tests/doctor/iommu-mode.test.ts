@@ -1,4 +1,6 @@
-/** Goal: the mode follows the evidence, strongest first. Method: one case for each kind of evidence. */
+/**
+ * Goal: the mode follows the evidence, strongest first. Method: one case for each kind of evidence.
+ */
 
 import { describe, expect, test } from 'vitest';
 import { type IommuEvidence, iommuModeOf } from '../../src/doctor/iommu-mode.ts';

@@ -1,4 +1,7 @@
-/** A `MachineSpec` as `lspci -vvvxxxx` would print it: regions, node, group and driver, and the bytes. */
+/**
+ * A `MachineSpec` as `lspci -vvvxxxx` would print it: regions, node, group and driver, and the
+ * bytes.
+ */
 
 import { type FunctionSpec, type MachineSpec, parseBdf } from '../../src/machine/index.ts';
 import { encodeConfig } from '../../src/machine/pci/encode-config.ts';

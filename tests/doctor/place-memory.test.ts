@@ -1,5 +1,6 @@
 /**
- * Goal: RAM is laid out so that nothing overlaps and no byte is lost. Method: cases, and random machines.
+ * Goal: RAM is laid out so that nothing overlaps and no byte is lost. Method: cases, and random
+ * machines.
  */
 
 import fc from 'fast-check';

@@ -1,6 +1,6 @@
 /**
- * Goal: the text of lspci gives the machine, as far as it tells of it. Method: made-up listings of each
- * kind, presets printed with their bytes, and spoilt text.
+ * Goal: the text of lspci gives the machine, as far as it tells of it. Method: made-up listings of
+ * each kind, presets printed with their bytes, and spoilt text.
  */
 
 import fc from 'fast-check';

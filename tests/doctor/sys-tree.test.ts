@@ -1,6 +1,6 @@
 /**
- * Goal: a tree in memory answers as a file system would, and nothing leads out of it. Method: trees of a
- * few entries, and random ones.
+ * Goal: a tree in memory answers as a file system would, and nothing leads out of it. Method: trees
+ * of a few entries, and random ones.
  */
 
 import fc from 'fast-check';

@@ -123,7 +123,8 @@ describe('a peer that was lent buffer and doorbells', () => {
     const payload = pattern(PAGE_SIZE, 77);
     function* story(): Task<string | null> {
       yield* rig.bringUp('cmb');
-      // The payload into page 6 of the buffer, the command into slot 0 of I/O queue 1, then the doorbell.
+      // The payload into page 6 of the buffer, the command into slot 0 of I/O queue 1, then the
+      // doorbell.
       yield* peer.write(2, 6 * PAGE_SIZE, payload);
       const prp1 = CMB_BASE + 6 * PAGE_SIZE;
       const command = ioWrite({ cid: 0x77, lba: 100, blocks: 8, prp1 });

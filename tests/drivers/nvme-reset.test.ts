@@ -111,12 +111,12 @@ function expectIdle({ drive, engine }: NvmeRig): void {
   ]);
 }
 
-/** Steps of a reset that others can see: command register off, reset, command register as before. */
+/** Steps of a reset that others see: command register off, reset, command register as before. */
 const RESET_VERBS: readonly string[] = ['write command register', 'reset'];
 
 /**
- * Lets the victim submit its command and the engine take `engineSteps` steps of it; then the resetter
- * `resetSteps` of its three; then the engine all it can; then the rest.
+ * Lets the victim submit its command and the engine take `engineSteps` steps of it; then the
+ * resetter `resetSteps` of its three; then the engine all it can; then the rest.
  */
 class ResetAfter implements Strategy {
   readonly name: string;
@@ -173,7 +173,8 @@ function doneAfterReset(events: readonly TraceEvent[], resetAt: number): readonl
     .map((event) => event.kind);
 }
 
-/** Runs one schedule; returns how many steps of the command the engine took, and what is on the media. */
+/** Runs one schedule; returns how many steps of the command the engine took, and what is on the
+ *  media. */
 function runOne(
   where: 'host' | 'cmb',
   engineSteps: number,
@@ -197,7 +198,7 @@ function runOne(
 
 describe('a function-level reset in the middle of a write', () => {
   for (const where of ['host', 'cmb'] as const) {
-    test(`leaves the drive idle and usable at every step, queues and data in ${where} memory`, () => {
+    test(`leaves the drive idle and usable at every step, all in ${where} memory`, () => {
       let steps = 0;
       for (let isThrough = false; !isThrough; steps += 1) {
         for (const resetSteps of [1, 2, 3]) {
@@ -289,8 +290,8 @@ interface Said {
 }
 
 /**
- * Checks that steps tell the truth: none changes a register which it had not named, and the engine's say
- * the same of a moment when they are asked about it later.
+ * Checks that steps tell the truth: none changes a register which it had not named, and the
+ * engine's say the same of a moment when they are asked about it later.
  */
 class Footprints implements Strategy {
   readonly name: string;
@@ -362,7 +363,7 @@ function registersAmong(cells: readonly Cell[]): readonly Cell[] {
 }
 
 describe('a reset at random', () => {
-  test('in 300 schedules nothing leaves the drive after it, and every step names what it changes', () => {
+  test('in 300 schedules lets nothing out of the drive, and every step tells the truth', () => {
     for (let seed = 1; seed <= 300; seed += 1) {
       const where = seed % 2 === 0 ? 'host' : 'cmb';
       const rig = new NvmeRig({ iommu: 'translated' });

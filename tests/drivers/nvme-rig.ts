@@ -1,4 +1,4 @@
-/** A small machine with one NVMe drive, for the tests: RAM, two root ports, the drive and a peer. */
+/** A small machine with one NVMe drive, for the tests: RAM, two root ports, drive and peer. */
 
 import {
   dmaAddr,
@@ -31,7 +31,7 @@ import {
 
 export const NVME = '0000:41:00.0';
 export const PEER = '0000:42:00.0';
-/** Where the tests let the controller see its buffer: no RAM, no BAR and no I/O address is there. */
+/** Where the tests let the controller see its buffer: no RAM, BAR or I/O address is there. */
 export const CMB_BASE = 0x7_0000_0000;
 const BAR0 = 0x38_0000_0000;
 const BAR2 = 0x38_0010_0000;

@@ -174,14 +174,14 @@ class MoveStory {
 
 describe('memory that moves under a region', () => {
   test('on demand is found wherever it is, and no access comes too late', () => {
-    let stale = 0;
-    for (let seed = 1; seed <= 2000; seed += 1) {
+    let fences = 0;
+    for (let seed = 1; seed <= 1000; seed += 1) {
       const story = new MoveStory('on-demand');
       story.world.expectClean(story.world.run(new RandomStrategy(seed)));
       for (const [read, written] of story.read) expect(read).toEqual(written);
-      stale += eventsOf(story.world.trace, 'resv.add-fence').length - MOVES;
+      fences += eventsOf(story.world.trace, 'resv.add-fence').length - MOVES;
     }
-    expect(stale).toBeGreaterThan(500);
+    expect(fences).toBeGreaterThan(250);
   });
 
   test('pinned stays where it is', () => {

@@ -7,8 +7,9 @@ import {
   ACCESS_REMOTE_READ,
   ACCESS_REMOTE_WRITE,
   type MemoryRegion,
+  type RegDmabufMr,
 } from '../../src/drivers/rdma-nic/memory-region.ts';
-import { PATH_MTU_MAX, type RegDmabufMr } from '../../src/drivers/rdma-nic/nic.ts';
+import { PATH_MTU_MAX } from '../../src/drivers/rdma-nic/nic.ts';
 import { type DmaBuf, Process } from '../../src/framework/index.ts';
 import { COMMAND_BUS_MASTER, COMMAND_MEMORY, type Task } from '../../src/machine/index.ts';
 import { DESKTOP } from '../../src/machine/presets/desktop.ts';

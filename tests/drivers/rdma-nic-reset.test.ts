@@ -19,16 +19,14 @@ import { CMB_SIZE, LENGTH, PATH_MTU, ResetStory, statuses } from './rdma-nic-res
 import { BRIDGES, eventsOf, IOVA, MODES, pattern, SWITCH, World } from './rdma-nic-world.ts';
 
 describe('a reset during traffic', () => {
-  const SCHEDULES = 2500;
-
   test.each([
-    ['a switch', SWITCH],
-    ['host bridges with an IOMMU', BRIDGES],
-  ] as readonly (readonly [string, MachineSpec])[])(
+    ['a switch', SWITCH, 2500],
+    ['host bridges with an IOMMU', BRIDGES, 1000],
+  ] as readonly (readonly [string, MachineSpec, number])[])(
     'by %s ends well in every order: silence, then everything works again (AC-14, AC-15, S003-16)',
-    (_, spec) => {
+    (_, spec, schedules) => {
       const seen = { refused: 0, fenced: 0, faults: 0 };
-      for (let seed = 1; seed <= SCHEDULES; seed += 1) {
+      for (let seed = 1; seed <= schedules; seed += 1) {
         const story = new ResetStory({ spec });
         const outcome = story.run(seed);
         story.world.expectClean(outcome);
@@ -44,9 +42,9 @@ describe('a reset during traffic', () => {
         seen.faults += eventsOf(story.world.trace, 'attachment.map').length;
       }
       // The orders that matter were among them.
-      expect(seen.refused).toBeGreaterThan(SCHEDULES / 10);
-      expect(seen.fenced).toBeGreaterThan(SCHEDULES / 10);
-      expect(seen.faults).toBeGreaterThan(2 * SCHEDULES);
+      expect(seen.refused).toBeGreaterThan(schedules / 10);
+      expect(seen.fenced).toBeGreaterThan(schedules / 10);
+      expect(seen.faults).toBeGreaterThan(2 * schedules);
     },
   );
 
@@ -95,12 +93,12 @@ class NotingStrategy implements Strategy {
 describe('a revocation', () => {
   /** Pieces of the longest access, its end, the signal and the hand-over to the worker. */
   const ENGINE_STEPS_MAX = Math.ceil(LENGTH / PATH_MTU) + 1 + 3;
-  /** Two works that were ordered before, and the unmap itself. */
-  const WORKER_STEPS_MAX = 60;
+  /** Takes the work, locks, looks at gate and mapping, and unmaps. */
+  const WORKER_STEPS_MAX = 8;
 
   test('takes a bounded number of steps of the card (AC-13)', () => {
     const most = { engine: 0, worker: 0 };
-    for (let seed = 1; seed <= 1000; seed += 1) {
+    for (let seed = 1; seed <= 500; seed += 1) {
       const strategy = new NotingStrategy(new RandomStrategy(seed));
       const story = new ResetStory();
       story.run(seed, strategy);
@@ -160,7 +158,7 @@ describe('a region that is registered while the drive is reset', () => {
 
   test('is either there or refused with ENODEV or EINVAL, and nothing is left of it', () => {
     const codes = new Map<unknown, number>();
-    for (let seed = 1; seed <= 2000; seed += 1) {
+    for (let seed = 1; seed <= 1000; seed += 1) {
       const world = new World({ isTraced: false });
       const isOver = new Completion(world.scheduler, 'over');
       world.user(registerAndClose(world, isOver));
@@ -220,7 +218,7 @@ describe('a region that is deregistered during traffic', () => {
     'and reset at once leaves nothing: %s',
     (mode) => {
       const seen = new Map<string, number>();
-      for (let seed = 1; seed <= 2000; seed += 1) {
+      for (let seed = 1; seed <= 1000; seed += 1) {
         const story = new DeregStory(mode);
         story.world.expectClean(story.world.run(new RandomStrategy(seed)));
         for (const { status } of story.results) seen.set(status, (seen.get(status) ?? 0) + 1);

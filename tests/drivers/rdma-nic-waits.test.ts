@@ -95,7 +95,7 @@ function firstFindings(options: WorldOptions, schedules: number): readonly strin
 }
 
 describe('the two waits of a revocation', () => {
-  const SCHEDULES = 1000;
+  const SCHEDULES = 600;
   const FAULT = ['fault'];
   /** Makes accesses so long that random orders find a reset in the middle of one. */
   const SHORT_MTU = 8;

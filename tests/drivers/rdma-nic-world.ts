@@ -9,14 +9,19 @@ import {
   isDmaBufError,
   PAGE_SIZE,
   type TraceEvent,
+  type TraceKind,
 } from '../../src/base/index.ts';
-import type { MemoryRegion, MrMode } from '../../src/drivers/rdma-nic/memory-region.ts';
+import type {
+  MemoryRegion,
+  MrMode,
+  RegDmabufMr,
+} from '../../src/drivers/rdma-nic/memory-region.ts';
 import {
   ACCESS_LOCAL_WRITE,
   ACCESS_REMOTE_READ,
   ACCESS_REMOTE_WRITE,
 } from '../../src/drivers/rdma-nic/memory-region.ts';
-import { RdmaNic, type RdmaNicOptions, type RegDmabufMr } from '../../src/drivers/rdma-nic/nic.ts';
+import { RdmaNic, type RdmaNicOptions } from '../../src/drivers/rdma-nic/nic.ts';
 import type { RdmaPacket } from '../../src/drivers/rdma-nic/packets.ts';
 import { RemotePeer } from '../../src/drivers/rdma-nic/remote-peer.ts';
 import {
@@ -145,6 +150,8 @@ export class World {
   readonly nic: RdmaNic;
   readonly vfio: VfioPciDevice;
   readonly peer: RemotePeer;
+  /** A peer at a second connection. */
+  readonly secondPeer: RemotePeer;
   /** The far end of the wire, for packets that no peer would send. */
   readonly farPort: WirePort<RdmaPacket>;
   readonly spdk: Process;
@@ -173,6 +180,9 @@ export class World {
     this.nic = new nicClass(this.kernel, this.nicFn, near, options.nicOptions ?? {});
     this.farPort = far;
     this.peer = new RemotePeer(far);
+    const [secondNear, secondFar] = layWire<RdmaPacket>(this.scheduler, 'nic wire 2', 'peer 2');
+    this.nic.connect(secondNear);
+    this.secondPeer = new RemotePeer(secondFar);
     this.spdk = new Process(this.kernel, 'spdk');
   }
 
@@ -244,10 +254,17 @@ export function pattern(length: number, salt = 0): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => 1 + ((i * 7 + (i >> 8) + salt * 31) % 255));
 }
 
+/** The member of the union that has `K` among its kinds. */
+type EventOf<K extends TraceKind, E = TraceEvent> = E extends { readonly kind: infer Kinds }
+  ? K extends Kinds
+    ? E
+    : never
+  : never;
+
 /** The events of one kind. */
-export function eventsOf<K extends TraceEvent['kind']>(
+export function eventsOf<K extends TraceKind>(
   trace: readonly TraceEvent[],
   kind: K,
-): readonly Extract<TraceEvent, { kind: K }>[] {
-  return trace.filter((event): event is Extract<TraceEvent, { kind: K }> => event.kind === kind);
+): readonly EventOf<K>[] {
+  return trace.filter((event) => event.kind === kind) as unknown as readonly EventOf<K>[];
 }

@@ -1,6 +1,6 @@
 /**
- * Goal: what is read of twenty booted machines is true to the byte, and the same from sysfs and from
- * lspci. Method: the archives are read once more by a few lines that know nothing of machines.
+ * Goal: what is read of twenty booted machines is true to the byte, and the same from sysfs and
+ * from lspci. Method: the archives are read once more by a few lines that know nothing of machines.
  */
 
 import { readFileSync } from 'node:fs';

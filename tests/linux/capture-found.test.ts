@@ -1,6 +1,6 @@
 /**
- * Goal: captures that others made of real machines are read, or refused in one line. Method: what stands
- * in `topologies/index.md` and in section 9 of the reference is asked of them.
+ * Goal: captures that others made of real machines are read, or refused in one line. Method: what
+ * stands in `topologies/index.md` and in section 9 of the reference is asked of them.
  */
 
 import { execFileSync } from 'node:child_process';

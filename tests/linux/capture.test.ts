@@ -1,6 +1,6 @@
 /**
- * Goal: whatever file people name, they get a valid machine or one line. Method: each kind of capture,
- * whole, cut short, packed twice, and garbage.
+ * Goal: whatever file people name, they get a valid machine or one line. Method: each kind of
+ * capture, whole, cut short, packed twice, and garbage.
  */
 
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -221,7 +221,11 @@ describe('a packed file', () => {
 
   test('inside of another is refused', async () => {
     expect(await refusal(fileOf(gzipSync(packed)))).toContain('expected no second gzip');
-    expect(await refusal(fileOf(gzipSync(packed)), { format: 'tar' })).toContain('tar archive');
+    expect(await refusal(fileOf(gzipSync(packed)), { format: 'tar' })).toContain('second gzip');
+    expect(await refusal(fileOf(TAR), { format: 'gzip' })).toContain('expected a gzip');
+    for (const format of ['tar', 'gzip'] as const) {
+      expect((await read(fileOf(packed), { format })).functions).toHaveLength(9);
+    }
   });
 
   test('that grows beyond all bounds is refused', async () => {

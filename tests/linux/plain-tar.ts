@@ -1,4 +1,7 @@
-/** A tar reader of a few lines, so that what the real one makes of an archive can be told from its bytes. */
+/**
+ * A tar reader of a few lines, so that what the real one makes of an archive can be told from its
+ * bytes.
+ */
 
 /** What an archive holds, by path. */
 export interface PlainTar {

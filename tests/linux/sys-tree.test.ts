@@ -1,10 +1,18 @@
 /**
- * Goal: a directory is read as it is, and nothing outside of it. Method: a directory of our own with
- * links out of it, a pipe, and files of odd sizes.
+ * Goal: a directory is read as it is, and nothing outside of it. Method: a directory of our own
+ * with links out of it, a pipe, and files of odd sizes.
  */
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -12,6 +20,8 @@ import { DirectoryTree } from '../../src/linux/index.ts';
 
 const FOLDER = mkdtempSync(join(tmpdir(), 'peerbuf-'));
 const ROOT = join(FOLDER, 'root');
+/** The user id that owns nothing. */
+const NOBODY = 65_534;
 
 mkdirSync(join(ROOT, 'sys/devices'), { recursive: true });
 mkdirSync(join(FOLDER, 'outside'));
@@ -83,8 +93,25 @@ describe('DirectoryTree', () => {
     expect(new DirectoryTree(join(FOLDER, 'entrance')).list('sys/devices')).toEqual(['vendor']);
   });
 
-  test('denies nothing to root, and counts what is denied to others', () => {
-    expect(tree.deniedCount).toBe(0);
+  test('counts what may not be read, and says null', () => {
+    chmodSync(FOLDER, 0o755);
+    writeFileSync(join(ROOT, 'sys/closed'), 'closed');
+    chmodSync(join(ROOT, 'sys/closed'), 0);
+    const isRoot = process.geteuid?.() === 0;
+    try {
+      if (isRoot) process.seteuid?.(NOBODY);
+    } catch (error) {
+      console.log(`skipped: cannot become another user: ${String(error)}`);
+      return;
+    }
+    try {
+      const other = new DirectoryTree(ROOT);
+      expect(other.read('sys/closed')).toBeNull();
+      expect(other.read('sys/none')).toBeNull();
+      expect(other.deniedCount).toBe(1);
+    } finally {
+      if (isRoot) process.seteuid?.(0);
+    }
   });
 
   test('must exist', () => {

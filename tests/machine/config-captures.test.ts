@@ -46,18 +46,21 @@ function blocksOf(capture: string): Block[] {
     }));
 }
 
+function namesIn(directory: URL): string[] {
+  return existsSync(directory) ? readdirSync(directory) : [];
+}
+
 function capturesOf(): [string, Block[]][] {
-  if (!existsSync(SHARED)) return [];
-  const plain = readdirSync(LSPCI).map((name): [string, Block[]] => [
+  const plain = namesIn(LSPCI).map((name): [string, Block[]] => [
     name,
     blocksOf(readFileSync(new URL(name, LSPCI), 'latin1')),
   ]);
-  const zipped = readdirSync(MACHINES).filter((name) => /^\d+$/.test(name));
-  const booted = zipped.map((name): [string, Block[]] => {
+  const booted = namesIn(MACHINES).filter((name) => /^\d+$/.test(name));
+  const zipped = booted.map((name): [string, Block[]] => {
     const file = readFileSync(new URL(`${name}/lspci.txt.gz`, MACHINES));
     return [`machine ${name}`, blocksOf(gunzipSync(file).toString('latin1'))];
   });
-  return [...plain, ...booted];
+  return [...plain, ...zipped];
 }
 
 const CAPTURES = new Map(capturesOf());

@@ -304,6 +304,15 @@ describe('ACS registers', () => {
     setDword(bytes, 0x200, 0x1_000d);
     expect(decodeConfig(bytes).acs).toBe('unknown');
   });
+
+  test('that would reach beyond configuration space are unknown', () => {
+    const bytes = endpoint();
+    setDword(bytes, 0x100, 0xffc0_0000 + 0x1_0001);
+    setDword(bytes, 0xffc, 0x1_000d);
+    const facts = decodeConfig(bytes);
+    expect(facts.acs).toBe('unknown');
+    expect(facts.problems).toEqual(['the ACS capability goes beyond the bytes at hand']);
+  });
 });
 
 describe('other capabilities', () => {

@@ -81,6 +81,17 @@ describe('encoding', () => {
     );
   });
 
+  test('replaces an extended space that repeats the first 256 bytes', () => {
+    const [spec] = fc.sample(FUNCTION, { numRuns: 1, seed: 1 });
+    const acs = { capability: 0x1f, control: 0x1d };
+    const fn = { ...spec, type: 'endpoint', bridge: null, bars: [], acs } as FunctionSpec;
+    const evidence = encodeConfig(fn);
+    for (let at = 256; at < 4096; at += 256) evidence.set(evidence.subarray(0, 256), at);
+    expect(decodeConfig(evidence).acs).toBeNull();
+    const bytes = encodeConfig({ ...fn, config: hexOfBytes(evidence) });
+    expect(decodeConfig(bytes)).toMatchObject({ acs, problems: [] });
+  });
+
   test('writes bus addresses', () => {
     const [spec] = fc.sample(FUNCTION, { numRuns: 1, seed: 1 });
     const bar = { index: 0, kind: 'memory', size: 4096, prefetchable: false, is64: false } as const;

@@ -166,7 +166,9 @@ describe('single presets', () => {
     const cards = ofClass(machine, 0x020000, 0x020700);
     const physical = cards.filter((fn) => fn.physicalFunction === null);
     expect(physical.map((fn) => fn.node)).toEqual([0, 1]);
-    expect(cards.filter((fn) => fn.physicalFunction === physical[1]?.address)).toHaveLength(2);
+    const virtual = cards.filter((fn) => fn.physicalFunction === physical[1]?.address);
+    expect(virtual.map((fn) => fn.address)).toEqual(['0000:81:00.1', '0000:81:00.2']);
+    expect(virtual[0]?.iommuGroup).not.toBe(virtual[1]?.iommuGroup);
     expect(machine.cpu).toMatchObject({ vendor: 'AuthenticAMD', family: 0x19 });
     expect(controls(machine, 'root-port')).toEqual(Array(6).fill(0x1d));
   });

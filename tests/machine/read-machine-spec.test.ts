@@ -44,6 +44,12 @@ describe('reading a machine', () => {
     expect(read.hostBridges[1]?.busOffset).toBe(-0x4000);
   });
 
+  test('takes a negative zero for zero', () => {
+    const machine = smallMachine({ 'functions[0].vendor': -0, 'functions[0].device': '-0x0' });
+    const [port] = readMachineSpec(machine, 'box').functions;
+    expect([port?.vendor, port?.device]).toEqual([0, 0]);
+  });
+
   test('gives what it read again if it reads that', () => {
     const machine = readMachineSpec(smallMachine(), 'box');
     expect(readMachineSpec(machine, 'box')).toEqual(machine);

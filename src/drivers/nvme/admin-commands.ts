@@ -52,8 +52,8 @@ interface WantedQueue {
 }
 
 /**
- * Why a queue cannot lie there; null if it can. `use` is the `CMBSZ_…` bit that it would need inside the
- * buffer. A queue is wholly inside or wholly outside.
+ * Why a queue cannot lie there; null if it can. `use` is the `CMBSZ_…` bit that it would need
+ * inside the buffer. A queue is wholly inside or wholly outside.
  *
  * @context Any; pure.
  * @source NVMe 1.4, 4.7; 5.3; 5.4

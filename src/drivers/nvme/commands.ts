@@ -1,7 +1,8 @@
 /**
- * Commands as bytes: 64 in a submission queue, and 16 for their completion. Whoever can write these bytes
- * into a queue and ring its doorbell drives the controller, a peer beyond a wire included.
+ * Commands as bytes: 64 in a submission queue, and 16 for their completion. Whoever can write these
+ * bytes into a queue and ring its doorbell drives the controller, a peer beyond a wire included.
  *
+ * @context Any: everything here is pure.
  * @source NVM Express Base Specification 1.4, sections 4.2 and 4.6
  */
 
@@ -88,7 +89,7 @@ export function encodeCommand(command: NvmeCommand): Uint8Array {
   return bytes;
 }
 
-/** Reads the 64 bytes of a command. Any bytes are one. */
+/** Reads the 64 bytes of a command. Any bytes are one. @source NVMe 1.4, 4.2 */
 export function decodeCommand(bytes: Uint8Array): NvmeCommand {
   const view = new DataView(bytes.buffer, bytes.byteOffset, COMMAND_SIZE);
   return {
@@ -117,7 +118,7 @@ export interface CompletionFields {
   readonly doNotRetry: boolean;
 }
 
-/** The 16 bytes of a completion; dword 0 is 0, as no modelled command uses it. @source NVMe 1.4, 4.6 */
+/** The 16 bytes of a completion; dword 0 stays 0, as nobody uses it. @source NVMe 1.4, 4.6 */
 export function encodeCompletion(completion: CompletionFields): Uint8Array {
   const bytes = new Uint8Array(COMPLETION_SIZE);
   const view = new DataView(bytes.buffer);
@@ -130,7 +131,7 @@ export function encodeCompletion(completion: CompletionFields): Uint8Array {
   return bytes;
 }
 
-/** Reads the 16 bytes of a completion. Any bytes are one. */
+/** Reads the 16 bytes of a completion. Any bytes are one. @source NVMe 1.4, 4.6 */
 export function decodeCompletion(bytes: Uint8Array): CommandCompletion {
   const view = new DataView(bytes.buffer, bytes.byteOffset, COMPLETION_SIZE);
   const field = view.getUint16(14, true);
@@ -185,7 +186,7 @@ export function ioRead(fields: TransferFields): NvmeCommand {
   return transfer(IO_OPCODE.read, fields);
 }
 
-/** First block and number of blocks of a read or write. */
+/** First block and number of blocks of a read or write. @source NVMe 1.4, 6.9 */
 export function transferRange(command: NvmeCommand): { lba: number; blocks: number } {
   return {
     lba: joinHalves(command.cdw10, command.cdw11),
@@ -219,7 +220,7 @@ export function createIoCompletionQueue(
   return { ...newQueue(ADMIN_OPCODE.createIoCompletionQueue, fields), cdw11 };
 }
 
-/** Create I/O Submission Queue, whose completions go to queue `completionQueue`. @source NVMe 1.4, 5.4 */
+/** Create I/O Submission Queue; its completions go to `completionQueue`. @source NVMe 1.4, 5.4 */
 export function createIoSubmissionQueue(
   fields: QueueFields & { readonly completionQueue: number },
 ): NvmeCommand {

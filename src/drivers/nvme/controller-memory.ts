@@ -1,6 +1,6 @@
 /**
- * The controller memory buffer: memory on the drive behind one of its BARs, in which a host, or a peer
- * that was lent it, may put queues and data. The controller reaches it without the bus.
+ * The controller memory buffer: memory on the drive behind one of its BARs, in which a host, or a
+ * peer that was lent it, may put queues and data. The controller reaches it without the bus.
  *
  * @source NVM Express Base Specification 1.4, section 4.7
  */
@@ -65,8 +65,10 @@ export class ControllerMemory {
 }
 
 /**
- * Where a function has room for a buffer: the largest memory BAR other than BAR0, or else what BAR0 has
- * behind registers and doorbells; null if it has nothing.
+ * Where a function has room for a buffer: the largest memory BAR other than BAR0, or else what BAR0
+ * has behind registers and doorbells; null if it has nothing.
+ *
+ * @context Any; pure.
  */
 export function roomForCmb(fn: PciFunction): CmbPlace | null {
   let largest: CmbPlace | null = null;

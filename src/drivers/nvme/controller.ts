@@ -1,10 +1,10 @@
 /**
- * An NVMe drive: what is behind the BARs of its PCI function, and the engine that brings it to life. It
- * lends two things to peers: its controller memory buffer and its page of doorbells. Whoever may write to
- * both can hand it commands.
+ * An NVMe drive: what is behind the BARs of its PCI function, and the engine that brings it to
+ * life. It lends two things to peers: its controller memory buffer and its page of doorbells.
+ * Whoever may write to both can hand it commands.
  *
- * Not modelled: pin and MSI interrupts, SGLs, metadata, fused commands, asynchronous events, features, log
- * pages, Abort, shutdown notification, more than one namespace.
+ * Not modelled: pin and MSI interrupts, SGLs, metadata, fused commands, asynchronous events,
+ * features, log pages, Abort, shutdown notification, more than one namespace.
  *
  * @source NVM Express Base Specification 1.4; thread S003
  */
@@ -31,7 +31,7 @@ import { REGISTER_PAGE_SIZE } from './registers.ts';
 export interface NvmeOptions {
   /** Blocks of 512 bytes. Default 1 GiB. */
   readonly capacityBlocks?: number;
-  /** What the controller memory buffer is good for; null: the drive has none. Default: everything. */
+  /** What the controller memory buffer is good for; null: there is none. Default: everything. */
   readonly cmb?: CmbOptions | null;
 }
 

@@ -1,12 +1,13 @@
 /**
- * The steps of the controller's engine, each bound to the reset that started it: when another reset came
- * in between, the step does nothing and the engine learns of it.
+ * The steps of the controller's engine, each bound to the reset that started it: when another reset
+ * came in between, the step does nothing and the engine learns of it.
  *
- * Why this is enough: whatever the engine remembers (heads and tails of queues, a command half done, data
- * on its way) lives in its generators, and no step of those has an effect once the count of resets has
- * moved on. The step that the engine had pending when the reset came is the only one that it can still
- * take; it finds the count changed *as it takes effect*, so it neither sends a request nor posts a
- * completion nor sets CSTS.RDY. It throws in the engine instead, which drops all that it remembered.
+ * Why this is enough: whatever the engine remembers (heads and tails of queues, a command half
+ * done, data on its way) lives in its generators, and no step of those has an effect once the count
+ * of resets has moved on. The step that the engine had pending when the reset came is the only one
+ * that it can still take; it finds the count changed *as it takes effect*, so it neither sends a
+ * request nor posts a completion nor sets CSTS.RDY. It throws in the engine instead, which drops
+ * all that it remembered.
  */
 
 import {
@@ -22,7 +23,7 @@ import {
   wholeCell,
 } from '../../machine/index.ts';
 
-/** Thrown inside the engine by a step that found a reset; whoever runs the engine starts it anew. */
+/** Thrown inside the engine by a step that found a reset; who runs the engine starts it anew. */
 export class WasReset extends Error {
   override readonly name = 'WasReset';
 }
@@ -51,8 +52,8 @@ export class Epoch {
   }
 
   /**
-   * `inner` as a request on the bus. It waits until bus mastering is on: a function without it does not
-   * send, and what it has to send stays where it is.
+   * `inner` as a request on the bus. It waits until bus mastering is on: a function without it does
+   * not send, and what it has to send stays where it is.
    *
    * @context The engine only.
    */
@@ -102,7 +103,7 @@ class EngineStep<R> extends SleepStep<R> {
     return this.inner.apply(actor);
   }
 
-  /** Called by `yield*` with the result: here the engine, not the scheduler, gets to see the reset. */
+  /** Called by `yield*` with the result: here the engine, not the scheduler, sees the reset. */
   override next(sent: unknown): this {
     if (sent === WAS_RESET) throw new WasReset('the function was reset');
     return super.next(sent);

@@ -1,9 +1,10 @@
 /**
- * The controller's firmware, from one reset to the next: it waits for the host to enable it, serves the
- * queues, and is disabled again. One command at a time.
+ * The controller's firmware, from one reset to the next: it waits for the host to enable it, serves
+ * the queues, and is disabled again. One command at a time.
  *
- * DIFFERS: a real controller has many commands under way and completes them in any order; this one takes
- * the queues in turn and ends a command before it fetches the next. Disabling waits for that end, too.
+ * DIFFERS: a real controller has many commands under way and completes them in any order; this one
+ * takes the queues in turn and ends a command before it fetches the next. Disabling waits for that
+ * end, too.
  *
  * @source NVM Express Base Specification 1.4, sections 4.1, 7.2.3, 7.6.1
  */
@@ -93,7 +94,8 @@ export class NvmeEngine {
   }
 
   /**
-   * Waits for `condition` to hold of the control registers and `others`, and follows CMBMSC meanwhile.
+   * Waits for `condition` to hold of the control registers and `others`, and follows CMBMSC
+   * meanwhile.
    *
    * @returns Their values: CC first, `others` from {@link CONTROL_COUNT} on.
    */
@@ -211,8 +213,8 @@ export class NvmeEngine {
     const bytes = encodeCompletion({ sqHead, sqId, cid, phase, status, doNotRetry });
     yield* this.port.write(completion.entry.address, bytes);
     completion.advance();
-    // At once with the step above, which no reset came before. What the handler does from here on is the
-    // host's doing; a reset cannot take an interrupt back.
+    // At once with the step above, which no reset came before. What the handler does from here on
+    // is the host's doing; a reset cannot take an interrupt back.
     if (vector !== null) yield* this.hardware.fn.raiseInterrupt(vector);
   }
 }

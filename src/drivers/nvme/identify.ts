@@ -8,7 +8,7 @@ import { PAGE_SIZE } from '../../base/index.ts';
 import type { PciFunction } from '../../machine/index.ts';
 import { VERSION_1_4 } from './registers.ts';
 
-/** LIMIT: data of one command is at most 2^5 pages, 128 KiB: small enough that its steps are few. */
+/** LIMIT: data of one command is at most 2^5 pages, 128 KiB: so its steps are few. */
 export const TRANSFER_PAGES_POWER = 5;
 
 /** LIMIT: bytes of data of one command. */

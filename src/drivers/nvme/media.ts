@@ -1,5 +1,6 @@
 /**
- * The flash of a drive: numbered blocks of real bytes. It has no part in resets; what was written stays.
+ * The flash of a drive: numbered blocks of real bytes. It has no part in resets; what was written
+ * stays.
  */
 
 import type { Cell, PreemptStep, Scheduler } from '../../machine/index.ts';

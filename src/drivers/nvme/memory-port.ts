@@ -1,7 +1,7 @@
 /**
- * How the controller reaches an address that a host gave it: inside the window that CMBMSC opens it is the
- * controller memory buffer, without the bus; everywhere else it is a request on the bus, which the IOMMU
- * and the fabric see.
+ * How the controller reaches an address that a host gave it: inside the window that CMBMSC opens it
+ * is the controller memory buffer, without the bus; everywhere else it is a request on the bus,
+ * which the IOMMU and the fabric see.
  *
  * @source NVM Express Base Specification 1.4, sections 3.1.16 and 4.7
  */
@@ -13,14 +13,14 @@ import type { Epoch } from './engine-step.ts';
 import { CMBMSC_CMSE, CMBMSC_CRE } from './registers.ts';
 import { joinHalves } from './uint64.ts';
 
-/** Bytes that a command or queue lies in. Addresses are the host's: of the device, or in the window. */
+/** Bytes that a command or queue lies in, at addresses as the host gives them. */
 export interface Segment {
   readonly address: number;
   /** Bytes. */
   readonly length: number;
 }
 
-/** True if something can be at all these addresses. */
+/** True if something can be at all these addresses. @context Any; pure. */
 export function isAddressable({ address, length }: Segment): boolean {
   return address + length <= ADDRESS_LIMIT;
 }

@@ -1,7 +1,7 @@
 /**
- * Physical region pages: how a command says where its data is. The first entry may start inside a page;
- * a second page stands in the command as well; more stand in a list, which goes on in another page where
- * it fills one.
+ * Physical region pages: how a command says where its data is. The first entry may start inside a
+ * page; a second page stands in the command as well; more stand in a list, which goes on in another
+ * page where it fills one.
  *
  * @source NVM Express Base Specification 1.4, section 4.3
  */

@@ -1,6 +1,6 @@
 /**
- * The host's side of a pair of queues: puts commands in, rings, takes completions out. It belongs to one
- * task at a time, as in SPDK; nothing here locks.
+ * The host's side of a pair of queues: puts commands in, rings, takes completions out. It belongs
+ * to one task at a time, as in SPDK; nothing here locks.
  *
  * @source SPDK lib/nvme/nvme_pcie_common.c; NVM Express Base Specification 1.4, section 4.1
  */
@@ -50,8 +50,8 @@ export class QueuePair {
   }
 
   /**
-   * Makes all entries of the completion queue old, so that the first round's phase tells new ones. To be
-   * done before the controller knows of the queue.
+   * Makes all entries of the completion queue old, so that the first round's phase tells new ones.
+   * To be done before the controller knows of the queue.
    *
    * @context May sleep.
    */
@@ -89,8 +89,8 @@ export class QueuePair {
    * Takes the next completion, if there is one, and gives its entry back.
    *
    * @returns Null if there is none yet.
-   * @throws {@link DmaBufError} `ENODEV` the memory answers all ones: the controller is gone or in reset;
-   *   `EBUSY` another task is in here.
+   * @throws {@link DmaBufError} `ENODEV` the memory answers all ones: the controller is gone or in
+   *   reset; `EBUSY` another task is in here.
    * @context May sleep.
    * @source `nvme_pcie_qpair_process_completions()`
    */
@@ -120,8 +120,8 @@ export class QueuePair {
   /**
    * Submits a command and waits for its completion. Nothing else is under way in this pair.
    *
-   * @throws {@link DmaBufError} `EIO` the completion is of another command; else as {@link submit} and
-   *   {@link poll}.
+   * @throws {@link DmaBufError} `EIO` the completion is of another command; else as {@link submit}
+   *   and {@link poll}.
    * @context May sleep.
    */
   *execute(command: NvmeCommand): Task<CommandCompletion> {

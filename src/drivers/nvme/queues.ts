@@ -1,6 +1,6 @@
 /**
- * The controller's side of its queues: what it remembers between two commands. All of it belongs to the
- * engine of one epoch; nobody else sees it, and a reset drops it.
+ * The controller's side of its queues: what it remembers between two commands. All of it belongs to
+ * the engine of one epoch; nobody else sees it, and a reset drops it.
  *
  * @source NVM Express Base Specification 1.4, section 4.1
  */
@@ -92,7 +92,7 @@ export class QueueTable {
     this.completion.set(admin.completion.id, admin.completion);
   }
 
-  /** What to wait for, as things are now: one queue after the other, from the one after the last. */
+  /** What to wait for, as things are now: the queues in turn, from the one after the last. */
   watch(): QueueWatch {
     const byId = [...this.submission.values()].sort((one, other) => one.id - other.id);
     const next = byId.findIndex(({ id }) => id > this.served);
@@ -116,8 +116,9 @@ interface Watched {
 }
 
 /**
- * The doorbells of all queues, in the order in which their queues are to be served. A copy of the indices:
- * a step's guard may be asked about any moment of an execution, so what it compares with must not move on.
+ * The doorbells of all queues, in the order in which their queues are to be served. A copy of the
+ * indices: a step's guard may be asked about any moment of an execution, so what it compares with
+ * must not move on.
  */
 export class QueueWatch {
   /** Tail and head doorbell of each queue in turn: what {@link pick} wants the values of. */

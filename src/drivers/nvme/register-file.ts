@@ -1,6 +1,6 @@
 /**
- * The registers of one controller as cells, and the two pages of BAR0 that they are found in. Writing one
- * has no effect of its own: the engine looks at them and reacts, as firmware does.
+ * The registers of one controller as cells, and the two pages of BAR0 that they are found in.
+ * Writing one has no effect of its own: the engine looks at them and reacts, as firmware does.
  *
  * @source NVM Express Base Specification 1.4, section 3.1
  */

@@ -1,10 +1,11 @@
 /**
- * Where an NVMe controller's registers are and what their bits mean: plain numbers, for the controller
- * and for the driver alike.
+ * Where an NVMe controller's registers are and what their bits mean: plain numbers, for the
+ * controller and for the driver alike.
  *
- * Left out: INTMS and INTMC, which serve pin and MSI interrupts only (this controller has MSI-X), NSSR,
- * the boot partition and the persistent memory region. They read 0.
+ * Left out: INTMS and INTMC, which serve pin and MSI interrupts only (this controller has MSI-X),
+ * NSSR, the boot partition and the persistent memory region. They read 0.
  *
+ * @context Any: everything here is pure.
  * @source NVM Express Base Specification 1.4, section 3.1
  */
 
@@ -48,7 +49,7 @@ export const IO_QUEUES_MAX = 8;
 
 /** CC: enable. */
 export const CC_EN = 0x1;
-/** CC: command set, page size and arbitration, which only 0 (NVM, 4 KiB, round robin) is valid for. */
+/** CC: command set, page size and arbitration; only 0 is valid: NVM, 4 KiB, round robin. */
 export const CC_FIXED: number = 0x70 | 0x780 | 0x3800;
 /** CC: sizes of I/O queue entries as powers of two, 64 and 16 bytes. */
 export const CC_ENTRY_SIZES: number = (6 << 16) | (4 << 20);
@@ -92,8 +93,12 @@ const CAP_HIGH_CSS_NVM = 1 << 5;
 /** Unit of CAP.TO. */
 const TIMEOUT_UNIT_NS = 500_000_000;
 
-/** The two halves of CAP: contiguous queues only, doorbells 4 bytes apart, 4 KiB pages, half a second
- *  to become ready. */
+/**
+ * The two halves of CAP: contiguous queues only, doorbells 4 bytes apart, 4 KiB pages, half a
+ * second to become ready.
+ *
+ * @source NVMe 1.4, 3.1.1
+ */
 export function encodeCap(hasCmb: boolean): { readonly low: number; readonly high: number } {
   return {
     low: (QUEUE_ENTRIES_MAX - 1) | CAP_LOW_CQR | (1 << CAP_LOW_TO_SHIFT),
@@ -101,7 +106,7 @@ export function encodeCap(hasCmb: boolean): { readonly low: number; readonly hig
   };
 }
 
-/** Nanoseconds that a controller may take to become ready, from the lower half of CAP. */
+/** Nanoseconds that CAP's lower half gives it to become ready. @source NVMe 1.4, 3.1.1 */
 export function readyTimeoutNs(capLow: number): number {
   return (capLow >>> CAP_LOW_TO_SHIFT) * TIMEOUT_UNIT_NS;
 }
@@ -116,12 +121,12 @@ export function headDoorbell(queue: number): number {
   return REGISTER_PAGE_SIZE + 8 * queue + 4;
 }
 
-/** AQA for admin queues of so many entries. */
+/** AQA for admin queues of so many entries. @source NVMe 1.4, 3.1.8 */
 export function encodeAqa(submissionEntries: number, completionEntries: number): number {
   return (submissionEntries - 1) | ((completionEntries - 1) << 16);
 }
 
-/** Entries of the admin queues. */
+/** Entries of the admin queues. @source NVMe 1.4, 3.1.8 */
 export function decodeAqa(aqa: number): {
   readonly submission: number;
   readonly completion: number;
@@ -149,6 +154,7 @@ const UNITS_MAX: number = 2 ** 20 - 1;
  * @param locationFlags - `CMBLOC_…` bits.
  * @param sizeFlags - `CMBSZ_…` bits.
  * @returns Null if the registers cannot say where it is: more than 2^20-1 of the largest units.
+ * @source NVMe 1.4, 3.1.11 and 3.1.12
  */
 export function encodeCmbPlace(
   place: CmbPlace,
@@ -167,7 +173,7 @@ export function encodeCmbPlace(
   return null;
 }
 
-/** Reads CMBLOC and CMBSZ; null if they say that there is no buffer, or none yet. */
+/** Where CMBLOC and CMBSZ say the buffer is; null: none, or not yet. @source NVMe 1.4, 3.1.11 */
 export function decodeCmbPlace(cmbloc: number, cmbsz: number): CmbPlace | null {
   const units = cmbsz >>> 12;
   if (units === 0) return null;

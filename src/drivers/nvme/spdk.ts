@@ -1,8 +1,9 @@
 /**
- * A driver for NVMe controllers in user space, as small as SPDK's is large: it brings a controller up, makes
- * queue pairs, opens the controller memory buffer.
+ * A driver for NVMe controllers in user space, as small as SPDK's is large: it brings a controller
+ * up, makes queue pairs, opens the controller memory buffer.
  *
- * @source SPDK lib/nvme/nvme_ctrlr.c, lib/nvme/nvme_pcie.c; NVM Express Base Specification 1.4, 7.6.1
+ * @source SPDK lib/nvme/nvme_ctrlr.c, lib/nvme/nvme_pcie.c; NVM Express Base Specification 1.4,
+ *   7.6.1
  */
 
 import { assert, DmaBufError, present } from '../../base/index.ts';
@@ -41,8 +42,8 @@ export interface DriverLayout {
   readonly admin: Omit<QueuePairLayout, 'vector'>;
   /** Queue pair 1. */
   readonly io: QueuePairLayout;
-  /** Opens the controller memory buffer at this device address first; null: leaves it shut. Page aligned,
-   *  and no address of what the controller shall reach by DMA. */
+  /** Opens the controller memory buffer at this device address first; null: leaves it shut. Page
+   *  aligned, and no address of what the controller shall reach by DMA. */
   readonly cmbBase: number | null;
 }
 
@@ -72,8 +73,8 @@ export class NvmeDriver {
   /**
    * Brings the controller up from any state and makes I/O queue pair 1.
    *
-   * @throws {@link DmaBufError} `EIO` the controller cannot work so and reports a fatal status; else as
-   *   {@link disable}, {@link openCmb}, {@link createQueuePair}.
+   * @throws {@link DmaBufError} `EIO` the controller cannot work so and reports a fatal status;
+   *   else as {@link disable}, {@link openCmb}, {@link createQueuePair}.
    * @context May sleep.
    * @source NVMe 1.4, 7.6.1; `nvme_ctrlr_process_init()`
    */
@@ -97,8 +98,8 @@ export class NvmeDriver {
   /**
    * Disables the controller: it forgets its queues.
    *
-   * @throws {@link DmaBufError} `ENODEV` registers read all ones; `ETIMEDOUT` CSTS.RDY did not follow CC.EN
-   *   in the time that CAP.TO gives.
+   * @throws {@link DmaBufError} `ENODEV` registers read all ones; `ETIMEDOUT` CSTS.RDY did not
+   *   follow CC.EN in the time that CAP.TO gives.
    * @context May sleep.
    * @source `nvme_ctrlr_process_init()`: a controller that is becoming ready must get there first
    */
@@ -110,11 +111,12 @@ export class NvmeDriver {
   }
 
   /**
-   * Opens the controller memory buffer: from now on the controller takes the addresses from `base` on for it.
+   * Opens the controller memory buffer: from now on the controller takes the addresses from `base`
+   * on for it.
    *
    * @returns Where the host finds it.
-   * @throws {@link DmaBufError} `EOPNOTSUPP` the controller has none; `EINVAL` it does not accept the base;
-   *   `ETIMEDOUT` it does not show where the buffer is.
+   * @throws {@link DmaBufError} `EOPNOTSUPP` the controller has none; `EINVAL` it does not accept
+   *   the base; `ETIMEDOUT` it does not show where the buffer is.
    * @context May sleep.
    * @source `nvme_pcie_ctrlr_map_cmb()`; NVMe 1.4, 3.1.16
    */
@@ -192,7 +194,7 @@ export class NvmeDriver {
     return yield* this.admin.execute(command);
   }
 
-  /** A command identifier that the last 65535 did not have. */
+  /** A command identifier that the last 65535 did not have. @context Any; takes no step. */
   nextCid(): number {
     this.lastCid = (this.lastCid + 1) % 0x1_0000;
     return this.lastCid;

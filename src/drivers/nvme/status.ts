@@ -1,6 +1,7 @@
 /**
  * How a command ended: the status codes that the modelled controller uses.
  *
+ * @context Any: everything here is pure.
  * @source NVM Express Base Specification 1.4, section 4.6.1
  */
 
@@ -31,8 +32,8 @@ export function statusName(type: number, code: number): StatusName | null {
   return NAMES.find((name) => STATUS[name].type === type && STATUS[name].code === code) ?? null;
 }
 
-/** True if the same command would fail again: the Do Not Retry bit. A transfer that found no memory may
- *  find it the next time. */
+/** True if the same command would fail again: the Do Not Retry bit. A transfer that found no memory
+ *  may find it the next time. */
 export function isFinal(status: StatusName): boolean {
   return status !== 'success' && status !== 'data-transfer-error';
 }

@@ -1,5 +1,6 @@
 /**
- * Moving a command's data, page by page: each page is a step, so a reset can come between two of them.
+ * Moving a command's data, page by page: each page is a step, so a reset can come between two of
+ * them.
  *
  * @source NVM Express Base Specification 1.4, sections 4.3 and 4.7
  */

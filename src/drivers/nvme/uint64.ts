@@ -1,6 +1,8 @@
 /**
- * 64-bit fields as numbers. From 2^53 on the lowest bits are lost, which does not matter: every address
- * here is below 2^52, and what is not is refused.
+ * 64-bit fields as numbers. From 2^53 on the lowest bits are lost, which does not matter: every
+ * address here is below 2^52, and what is not is refused.
+ *
+ * @context Any: everything here is pure.
  */
 
 const WORD = 2 ** 32;

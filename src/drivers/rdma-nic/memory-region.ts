@@ -29,6 +29,21 @@ const ACCESS_MASK = 0x7;
  */
 export type MrMode = 'on-demand' | 'pinned-revocable' | 'pinned';
 
+/** What to register (`UVERBS_METHOD_REG_DMABUF_MR`). */
+export interface RegDmabufMr {
+  readonly fd: number;
+  /** First byte in the buffer. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+  /** The address that requests will use for the first byte. */
+  readonly iova: number;
+  /** A sum of `ACCESS_…` flags. */
+  readonly access: number;
+  /** How the driver holds the memory. Default `on-demand`. */
+  readonly mode?: MrMode;
+}
+
 /** A registered region. */
 export class MemoryRegion {
   /** Names the region on the wire. */
@@ -86,20 +101,27 @@ export function isWellFormed(request: RdmaRequest): boolean {
 }
 
 /**
- * Refuses access flags that make no sense.
+ * Refuses what no card would register, whatever the buffer.
  *
- * @throws {@link DmaBufError} `EINVAL` a flag that nobody knows; `EINVAL` remote writes without local
- *   ones.
+ * @throws {@link DmaBufError} `EINVAL`, in this order: offset and iova lie differently in their pages; the
+ *   iova's range overflows; an access flag that nobody knows; remote writes without local ones.
  * @context Any.
- * @source `uverbs_get_flags32()`, `ib_check_mr_access()`
+ * @source `UVERBS_METHOD_REG_DMABUF_MR`, `ib_check_mr_access()`
  */
-export function checkMrAccess(access: number): void {
-  const detail = { access };
-  if ((access & ~ACCESS_MASK) !== 0) {
-    throw new DmaBufError('EINVAL', 'regDmabufMr', 'mr-access-flag-unknown', { detail });
+export function checkRegDmabufMr(request: RegDmabufMr): void {
+  const { offset, length, iova, access } = request;
+  const fail = (reason: string): DmaBufError =>
+    new DmaBufError('EINVAL', 'regDmabufMr', reason, {
+      detail: { offset, length, iova, access },
+    });
+  if (offset % PAGE_SIZE !== iova % PAGE_SIZE) {
+    throw fail('mr-offset-and-iova-differ-in-their-page');
   }
+  // LIMIT: addresses here are exact up to 2^53; in Linux they wrap at 2^64.
+  if (iova < 0 || !Number.isSafeInteger(iova + length)) throw fail('mr-iova-range-overflows');
+  if ((access & ~ACCESS_MASK) !== 0) throw fail('mr-access-flag-unknown');
   if ((access & ACCESS_REMOTE_WRITE) !== 0 && (access & ACCESS_LOCAL_WRITE) === 0) {
-    throw new DmaBufError('EINVAL', 'regDmabufMr', 'mr-remote-write-needs-local-write', { detail });
+    throw fail('mr-remote-write-needs-local-write');
   }
 }
 

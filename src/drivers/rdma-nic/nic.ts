@@ -4,7 +4,7 @@
  * goes first, accesses under way are covered by a fence, and the mapping goes last; the next access
  * brings the region in again.
  *
- * Not modelled: protection domains and several queue pairs, atomics, local work requests on regions,
+ * Not modelled: protection domains, atomics, local work requests on regions,
  * completion queues, implicit on-demand regions, and prefetching ("advise").
  *
  * LOCKING: who waits for whom, from the outside in. An exporter that revokes holds its own lock and the
@@ -18,7 +18,7 @@
  *   reference/linux-dma-buf.md F.1, A.17
  */
 
-import { assert, DmaBufError, isDmaBufError, PAGE_SIZE } from '../../base/index.ts';
+import { assert, DmaBufError, isDmaBufError, present } from '../../base/index.ts';
 import {
   type Attachment,
   type AttachOps,
@@ -42,7 +42,13 @@ import {
 } from '../../machine/index.ts';
 import { type EngineEvents, RdmaEngine } from './engine.ts';
 import { KeyTable } from './key-table.ts';
-import { checkMrAccess, MemoryRegion, type MrMode, translate } from './memory-region.ts';
+import {
+  checkRegDmabufMr,
+  MemoryRegion,
+  type MrMode,
+  type RegDmabufMr,
+  translate,
+} from './memory-region.ts';
 import { MessageQueue } from './message-queue.ts';
 import type { RdmaPacket } from './packets.ts';
 import { RegionGate } from './region-gate.ts';
@@ -64,28 +70,15 @@ export interface RdmaNicOptions {
   readonly usesVirtDma?: boolean;
 }
 
-/** What to register (`UVERBS_METHOD_REG_DMABUF_MR`). */
-export interface RegDmabufMr {
-  readonly fd: number;
-  /** First byte in the buffer. */
-  readonly offset: number;
-  /** Bytes. */
-  readonly length: number;
-  /** The address that requests will use for the first byte. */
-  readonly iova: number;
-  /** A sum of `ACCESS_…` flags. */
-  readonly access: number;
-  /** How the driver holds the memory. Default `on-demand`. */
-  readonly mode?: MrMode;
-}
-
 type FaultAnswer = 'pending' | 'mapped' | 'refused';
 
 /** A card and its driver. */
 export class RdmaNic implements EngineEvents {
   readonly kernel: Kernel;
   readonly fn: PciFunction;
-  private readonly port: WirePort<RdmaPacket>;
+  private readonly name: string;
+  private readonly pathMtu: number;
+  private readonly ports: WirePort<RdmaPacket>[] = [];
   private readonly hasRegUserMrDmabuf: boolean;
   /** The device that does the DMA; null if none can. */
   private readonly dmaDevice: Device | null;
@@ -98,7 +91,7 @@ export class RdmaNic implements EngineEvents {
 
   /**
    * @param port - This machine's end of the wire.
-   * @context At boot: the driver binds to the function and the engine starts.
+   * @context At boot: the driver binds to the function and an engine starts.
    */
   constructor(
     kernel: Kernel,
@@ -114,7 +107,8 @@ export class RdmaNic implements EngineEvents {
     );
     this.kernel = kernel;
     this.fn = fn;
-    this.port = port;
+    this.name = name;
+    this.pathMtu = pathMtu;
     this.hasRegUserMrDmabuf = options.hasRegUserMrDmabuf ?? true;
     this.dmaDevice = options.usesVirtDma === true ? null : fn;
     this.keys = new KeyTable(scheduler, `${name} keys`);
@@ -126,9 +120,22 @@ export class RdmaNic implements EngineEvents {
     // pci_enable_device() and pci_set_master(), as at probe.
     fn.command.value |= COMMAND_MEMORY | COMMAND_BUS_MASTER;
     this.worker = new WorkQueue(scheduler, `kworker/${name}`);
-    const { keys, inbox } = this;
+    this.connect(port);
+  }
+
+  /**
+   * A further connection: a queue pair with an engine of its own, which works beside the others.
+   * Messages that come by it go to the same receive queue.
+   *
+   * @param port - This machine's end of the wire.
+   * @context At boot.
+   */
+  connect(port: WirePort<RdmaPacket>): void {
+    const { kernel, fn, keys, inbox, pathMtu, ports } = this;
+    ports.push(port);
     const engine = new RdmaEngine({ fn, port, keys, inbox, pathMtu }, this);
-    scheduler.spawn(engine.run(), { name: `${name} engine`, role: 'device', daemon: true });
+    const name = ports.length === 1 ? `${this.name} engine` : `${this.name} engine ${ports.length}`;
+    kernel.scheduler.spawn(engine.run(), { name, role: 'device', daemon: true });
   }
 
   /**
@@ -171,12 +178,13 @@ export class RdmaNic implements EngineEvents {
   }
 
   /**
-   * A step that sends a message to the peer's program.
+   * A step that sends a message to the peer's program, by the first connection.
    *
    * @context Any.
    */
   postSend(bytes: Uint8Array): PreemptStep<void> {
-    return this.port.send({ kind: 'send', payload: bytes.slice() });
+    const port = present(this.ports[0], 'the first connection');
+    return port.send({ kind: 'send', payload: bytes.slice() });
   }
 
   /**
@@ -244,16 +252,9 @@ export class RdmaNic implements EngineEvents {
   private *register(process: Process, request: RegDmabufMr): Task<MemoryRegion> {
     const { fd, offset, length, iova, access, mode = 'on-demand' } = request;
     if (!this.hasRegUserMrDmabuf) {
-      throw refusal('EOPNOTSUPP', 'driver-registers-no-dma-bufs', request);
+      throw new DmaBufError('EOPNOTSUPP', 'regDmabufMr', 'driver-registers-no-dma-bufs');
     }
-    if (offset % PAGE_SIZE !== iova % PAGE_SIZE) {
-      throw refusal('EINVAL', 'mr-offset-and-iova-differ-in-their-page', request);
-    }
-    // LIMIT: addresses here are exact up to 2^53; in Linux they wrap at 2^64.
-    if (iova < 0 || !Number.isSafeInteger(iova + length)) {
-      throw refusal('EINVAL', 'mr-iova-range-overflows', request);
-    }
-    checkMrAccess(access);
+    checkRegDmabufMr(request);
     const fenceContext = yield* this.kernel.fenceContexts.next();
     const gate = new RegionGate(this.kernel, fenceContext, mode === 'on-demand');
     try {
@@ -377,12 +378,4 @@ export class RdmaNic implements EngineEvents {
 
 function isAnswered(answer: FaultAnswer): boolean {
   return answer !== 'pending';
-}
-
-function refusal(
-  code: 'EOPNOTSUPP' | 'EINVAL',
-  reason: string,
-  { fd, offset, length, iova }: RegDmabufMr,
-): DmaBufError {
-  return new DmaBufError(code, 'regDmabufMr', reason, { detail: { fd, offset, length, iova } });
 }
