@@ -7,11 +7,10 @@ import type { PhysAddr } from '../base/index.ts';
 import { assert } from '../base/index.ts';
 import { CpuCache } from './cache.ts';
 import type { AccessClass, Cell } from './cell.ts';
-import { describeLanding, landed, regionOf } from './dma.ts';
 import type { Machine } from './machine.ts';
-import type { Landing } from './pci/fabric.ts';
+import { MmioRead, MmioWrite } from './mmio.ts';
 import type { MemoryBank } from './physical-memory.ts';
-import { type Access, type Look, NOW, PreemptStep } from './task.ts';
+import { type Access, PreemptStep } from './task.ts';
 
 /** The processors of a machine, seen as one. */
 export class Cpu {
@@ -171,95 +170,5 @@ class Maintain extends PreemptStep<void> {
     const kind = this.operation === 'clean' ? 'cache.clean' : 'cache.invalidate';
     this.machine.scheduler.record?.({ kind, phys, size: this.length });
     cache[this.operation](offset, this.length);
-  }
-}
-
-abstract class Mmio<R> extends PreemptStep<R> {
-  protected readonly machine: Machine;
-  protected readonly phys: PhysAddr;
-  protected readonly length: number;
-
-  constructor(machine: Machine, phys: PhysAddr, length: number) {
-    super();
-    this.machine = machine;
-    this.phys = phys;
-    this.length = length;
-  }
-
-  protected abstract get isWrite(): boolean;
-
-  get cell(): Cell {
-    return this.machine.mmio;
-  }
-
-  get verb(): string {
-    return this.isWrite ? 'mmio write' : 'mmio read';
-  }
-
-  override accesses(look: Look): readonly Access[] {
-    const touched: Access[] = [];
-    const landing = this.resolve(look, touched);
-    const accessClass = this.isWrite ? 'W' : 'R';
-    return [...touched, ...landed(this.machine, landing, this.length, accessClass)];
-  }
-
-  /** Does it through `access`; false if nobody answered. */
-  protected reach(access: (place: NonNullable<ReturnType<typeof regionOf>>) => boolean): boolean {
-    const landing = this.resolve(NOW, null);
-    const place = regionOf(this.machine, landing);
-    const ok = place !== null && access(place);
-    const target = describeLanding(landing);
-    this.machine.scheduler.record?.({
-      kind: this.isWrite ? 'mmio.write' : 'mmio.read',
-      target,
-      length: this.length,
-      result: ok ? 'done' : 'fault',
-    });
-    if (!ok) this.fault(landing, target);
-    return ok;
-  }
-
-  private resolve(look: Look, touched: Access[] | null): Landing {
-    return this.machine.fabric.resolveMmio(this.phys, this.isWrite, look, { route: null, touched });
-  }
-
-  private fault(landing: Landing, target: string): void {
-    this.machine.fault({
-      kind: 'pci.fault',
-      device: 'cpu',
-      address: this.phys,
-      access: this.isWrite ? 'write' : 'read',
-      at: landing.kind === 'fault' ? landing.at : target,
-      why: landing.kind === 'fault' ? landing.why : 'the device does not answer such an access',
-    });
-  }
-}
-
-class MmioRead extends Mmio<Uint8Array> {
-  protected get isWrite(): boolean {
-    return false;
-  }
-
-  apply(): Uint8Array {
-    const bytes = new Uint8Array(this.length);
-    if (!this.reach(({ region, offset }) => region.read(offset, bytes))) bytes.fill(0xff);
-    return bytes;
-  }
-}
-
-class MmioWrite extends Mmio<void> {
-  private readonly bytes: Uint8Array;
-
-  constructor(machine: Machine, phys: PhysAddr, bytes: Uint8Array) {
-    super(machine, phys, bytes.length);
-    this.bytes = bytes;
-  }
-
-  protected get isWrite(): boolean {
-    return true;
-  }
-
-  apply(): void {
-    this.reach(({ region, offset }) => region.write(offset, this.bytes));
   }
 }

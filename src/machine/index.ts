@@ -5,7 +5,7 @@ export { CACHE_LINE_SIZE } from './cache.ts';
 export { type AccessClass, Cell, commute } from './cell.ts';
 export { Cpu } from './cpu.ts';
 export { type Device, PlatformDevice } from './device.ts';
-export { DmaEngine, type DmaReadResult, describeLanding, type FaultEvent } from './dma.ts';
+export { DmaEngine, type DmaReadResult } from './dma.ts';
 export {
   findMapping,
   IommuDomain,
@@ -36,8 +36,10 @@ export {
   COMMAND_BUS_MASTER,
   COMMAND_MEMORY,
   type DeviceModel,
+  type InterruptHandler,
   PciFunction,
   type PlacedRegion,
+  type RegionPlace,
 } from './pci/function.ts';
 export { type BusBar, HostBridge, PciNode, PciTree } from './pci/tree.ts';
 export { MemoryBank, PhysicalMemory } from './physical-memory.ts';
@@ -84,4 +86,5 @@ export {
   type Task,
   wholeCell,
 } from './task.ts';
+export { describeLanding, type FaultEvent } from './transfer.ts';
 export { layWire, type Packet, WirePort } from './wire.ts';

@@ -6,7 +6,7 @@
 import { assert, DmaBufError, formatAddress } from '../base/index.ts';
 import { Cell } from './cell.ts';
 import { Cpu } from './cpu.ts';
-import { DmaEngine, type FaultEvent } from './dma.ts';
+import { DmaEngine } from './dma.ts';
 import { IommuDomain } from './iommu.ts';
 import { Fabric } from './pci/fabric.ts';
 import { PciFunction } from './pci/function.ts';
@@ -14,6 +14,7 @@ import { type PciNode, PciTree } from './pci/tree.ts';
 import { type MemoryBank, PhysicalMemory } from './physical-memory.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { FunctionSpec, MachineSpec } from './spec/machine-spec.ts';
+import type { FaultEvent } from './transfer.ts';
 
 /** What is computed once for a machine and shared by every execution on it. */
 export class MachinePlan {

@@ -57,7 +57,7 @@ export abstract class Step<R = unknown> {
     return true;
   }
 
-  /** The cells it touches and how, at these values. Pure. The first entry is {@link cell}. */
+  /** All cells it touches and how, at these values. Pure. */
   abstract accesses(look: Look, actor: Actor): readonly Access[];
 
   /** Does it, now. Never throws for anything that the modelled world can do. */

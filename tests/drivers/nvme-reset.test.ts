@@ -208,8 +208,8 @@ describe('a function-level reset in the middle of a write', () => {
           if (resetSteps > 1) expect(isWritten).toBe(taken > BEFORE_MEDIA);
         }
       }
-      // Media, completion, interrupt handler; and one more to see that there are no more.
-      expect(steps - 1).toBe(BEFORE_MEDIA + 3 + 1);
+      // Media, completion, interrupt, its handler; and one more to see that there are no more.
+      expect(steps - 1).toBe(BEFORE_MEDIA + 4 + 1);
     });
   }
 

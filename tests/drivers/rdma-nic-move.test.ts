@@ -7,6 +7,7 @@
 import { describe, expect, test } from 'vitest';
 import { type DmaAddr, type DmaDirection, PAGE_SIZE, type PhysAddr } from '../../src/base/index.ts';
 import type { MrMode } from '../../src/drivers/rdma-nic/memory-region.ts';
+import type { RemotePeer } from '../../src/drivers/rdma-nic/remote-peer.ts';
 import { RandomStrategy } from '../../src/explorer/strategies/random.ts';
 import {
   type Attachment,
@@ -140,7 +141,8 @@ class MoveStory {
     this.registered = new Completion(this.world.scheduler, 'registered');
     this.over = new Completion(this.world.scheduler, 'over');
     this.world.user(this.program());
-    this.world.remote(this.initiator());
+    this.world.remote(this.initiator(this.world.peer, IOVA));
+    this.world.remote(this.initiator(this.world.secondPeer, IOVA + 0x800), 'second initiator');
   }
 
   private *program(): Task {
@@ -148,23 +150,22 @@ class MoveStory {
     const dmabuf = yield* mover.export();
     const fd = yield* dmabuf.fd(world.spdk);
     yield* world.register(fd, PAGE_SIZE, { mode });
-    yield* this.registered.complete();
+    for (let i = 0; i < 2; i += 1) yield* this.registered.complete();
     for (let i = 0; i < MOVES; i += 1) yield* mover.move(dmabuf);
     if (mode === 'on-demand') for (let i = 0; i < MOVES; i += 1) yield* mover.moves.wait();
-    yield* this.over.wait();
+    for (let i = 0; i < 2; i += 1) yield* this.over.wait();
     yield* world.nic.closeContext(world.spdk);
     yield* world.spdk.exit();
   }
 
-  private *initiator(): Task {
-    const { peer, regions } = this.world;
+  private *initiator(peer: RemotePeer, start: number): Task {
     yield* this.registered.wait();
-    const rkey = regions[0]?.rkey ?? 0;
-    for (let i = 0; i < 4; i += 1) {
+    const rkey = this.world.regions[0]?.rkey ?? 0;
+    for (let i = 0; i < 3; i += 1) {
       const bytes = pattern(LENGTH, i);
-      const { status } = yield* peer.write(rkey, IOVA + i, bytes);
+      const { status } = yield* peer.write(rkey, start + i, bytes);
       expect(status).toBe('success');
-      const result = yield* peer.read(rkey, IOVA + i, LENGTH);
+      const result = yield* peer.read(rkey, start + i, LENGTH);
       expect(result.status).toBe('success');
       this.read.push([result.bytes, bytes]);
     }

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isDmaBufError, PAGE_SIZE } from '../../src/base/index.ts';
 import type { MrMode } from '../../src/drivers/rdma-nic/memory-region.ts';
+import type { RemotePeer } from '../../src/drivers/rdma-nic/remote-peer.ts';
 import { RandomStrategy } from '../../src/explorer/strategies/random.ts';
 import {
   COMMAND_BUS_MASTER,
@@ -137,7 +138,9 @@ class ProgramRun {
     this.over = new Completion(this.world.scheduler, 'over');
     this.world.user(this.program());
     this.world.user(this.admin(), 'admin');
-    this.world.remote(this.initiator());
+    const half = made.peer.length / 2;
+    this.world.remote(this.initiator(this.world.peer, 0, half));
+    this.world.remote(this.initiator(this.world.secondPeer, half, made.peer.length), 'second');
   }
 
   run(): void {
@@ -152,7 +155,8 @@ class ProgramRun {
     yield* this.exported.complete();
     for (const step of plan.user) yield* this.tolerating(this.userStep(step));
     yield* this.ready.complete();
-    for (let i = 0; i < 2; i += 1) yield* this.over.wait();
+    yield* this.ready.complete();
+    for (let i = 0; i < 3; i += 1) yield* this.over.wait();
     yield* world.nic.closeContext(world.spdk);
     yield* world.spdk.exit();
   }
@@ -207,10 +211,12 @@ class ProgramRun {
     yield* this.over.complete();
   }
 
-  private *initiator(): Task {
-    const { peer, regions } = this.world;
+  /** Does the steps of the plan from `start` up to `end`. */
+  private *initiator(peer: RemotePeer, start: number, end: number): Task {
+    const { regions } = this.world;
     yield* this.ready.wait();
     for (const [i, { kind, region: index, at, length }] of this.plan.peer.entries()) {
+      if (i < start || i >= end) continue;
       // The youngest is the likeliest to be there.
       const region = regions.at(-1 - (index % Math.max(1, regions.length)));
       const rkey = region?.rkey ?? 0;

@@ -22,7 +22,7 @@ export const PATH_MTU = 64;
 /** Bytes of an access. */
 export const LENGTH = 250;
 
-/** A peer uses both BARs while the drive is reset; then it tries again. */
+/** Two connections use the drive's BARs while it is reset; then one of them tries again. */
 export class ResetStory {
   readonly world: World;
   readonly results: RdmaResult[] = [];
@@ -47,6 +47,7 @@ export class ResetStory {
     world.user(this.program());
     world.user(this.admin(resets), 'admin');
     world.remote(this.initiator());
+    world.remote(this.secondInitiator(), 'second initiator');
   }
 
   run(seed: number, strategy: Strategy = new RandomStrategy(seed)): Outcome {
@@ -75,10 +76,9 @@ export class ResetStory {
     const doorbell = yield* world.exportDoorbell();
     yield* world.register(cmb, CMB_SIZE, { mode });
     yield* world.register(doorbell, PAGE_SIZE, { mode });
-    yield* this.registered.complete();
-    yield* this.registered.complete();
+    for (let i = 0; i < 3; i += 1) yield* this.registered.complete();
     yield* this.isReset.wait();
-    yield* this.trafficOver.wait();
+    for (let i = 0; i < 2; i += 1) yield* this.trafficOver.wait();
     yield* this.again.complete();
     yield* this.over.wait();
     yield* nic.closeContext(spdk);
@@ -112,6 +112,17 @@ export class ResetStory {
       yield* peer.write(doorbell, IOVA, Uint8Array.of(2, 0, 0, 0)),
     );
     yield* this.over.complete();
+  }
+
+  /** Accesses of this connection are under way at the same time as those of the other. */
+  private *secondInitiator(): Task {
+    const { secondPeer, regions } = this.world;
+    yield* this.registered.wait();
+    const rkey = regions[0]?.rkey ?? 0;
+    for (let i = 0; i < 3; i += 1) {
+      this.results.push(yield* secondPeer.write(rkey, IOVA + 0x1800, pattern(LENGTH)));
+    }
+    yield* this.trafficOver.complete();
   }
 }
 

@@ -213,9 +213,10 @@ export class NvmeEngine {
     const bytes = encodeCompletion({ sqHead, sqId, cid, phase, status, doNotRetry });
     yield* this.port.write(completion.entry.address, bytes);
     completion.advance();
-    // At once with the step above, which no reset came before. What the handler does from here on
-    // is the host's doing; a reset cannot take an interrupt back.
-    if (vector !== null) yield* this.hardware.fn.raiseInterrupt(vector);
+    if (vector === null) return;
+    const handler = yield* this.epoch.onBus(this.hardware.fn.interrupt(vector));
+    // What the handler does is the host's doing; a reset cannot take an interrupt back.
+    yield* handler();
   }
 }
 

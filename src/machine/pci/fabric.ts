@@ -130,7 +130,7 @@ class Walk {
     if ((control & (ACS_REQUEST_REDIRECT | ACS_EGRESS_CONTROL)) !== 0) return null;
     const conventional = node.upstream?.spec.type === 'pcie-to-pci-bridge';
     for (const other of (node.upstream ?? node.hostBridge).children) {
-      if (other.isBridge || other.barAt(address) === null) continue;
+      if (other === node || other.isBridge || other.barAt(address) === null) continue;
       if (conventional || sameDevice(node, other)) return other;
     }
     return null;

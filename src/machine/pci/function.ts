@@ -24,6 +24,15 @@ export interface PlacedRegion {
   readonly region: BarRegion;
 }
 
+/** A place in a region. */
+export interface RegionPlace {
+  readonly region: BarRegion;
+  /** From the start of the region. */
+  readonly offset: number;
+  /** Bytes from there to its end. */
+  readonly length: number;
+}
+
 /** What makes a function behave: the hardware behind it. */
 export interface DeviceModel {
   /** What is inside the BARs, by index; regions of one BAR do not overlap. */
@@ -33,6 +42,11 @@ export interface DeviceModel {
   /** Back to the state after power-on; called inside the reset's step. */
   reset(): void;
 }
+
+/** What an interrupt does: code that may not sleep. */
+export type InterruptHandler = () => Atomic;
+
+function* ignoreInterrupt(): Atomic {}
 
 /** A function of a running machine. */
 export class PciFunction implements Device {
@@ -46,7 +60,7 @@ export class PciFunction implements Device {
   readonly domain: Cell<IommuDomain | null>;
   /** The hardware; null for a function that nobody modelled, whose BARs do not answer. */
   model: DeviceModel | null = null;
-  private readonly interruptHandlers = new Map<number, () => Atomic>();
+  private readonly interruptHandlers = new Map<number, InterruptHandler>();
 
   constructor(machine: Machine, node: PciNode, domain: IommuDomain | null) {
     const { scheduler } = machine;
@@ -89,11 +103,11 @@ export class PciFunction implements Device {
     return physAddr(present(bar, `BAR${index} of ${this.name}`).spec.address);
   }
 
-  /** The region at `offset` of a BAR, and the offset in it; null if nothing is there. */
-  regionAt(bar: number, offset: number): { region: BarRegion; offset: number } | null {
+  /** The region at `offset` of a BAR; null if nothing is there. */
+  regionAt(bar: number, offset: number): RegionPlace | null {
     for (const { offset: start, region } of this.model?.bars.get(bar) ?? []) {
       if (offset >= start && offset < start + region.size) {
-        return { region, offset: offset - start };
+        return { region, offset: offset - start, length: start + region.size - offset };
       }
     }
     return null;
@@ -110,15 +124,18 @@ export class PciFunction implements Device {
   }
 
   /** Says what to do when the device raises interrupt `vector`: runs as an interrupt handler. */
-  onInterrupt(vector: number, handler: () => Atomic): void {
+  onInterrupt(vector: number, handler: InterruptHandler): void {
     this.interruptHandlers.set(vector, handler);
   }
 
-  /** The device raises an interrupt; the handler runs at once. Lost if nobody handles it. */
-  *raiseInterrupt(vector: number): Atomic {
-    this.machine.scheduler.record?.({ kind: 'irq.raise', device: this.name, vector });
-    const handler = this.interruptHandlers.get(vector);
-    if (handler !== undefined) yield* handler();
+  /**
+   * A step in which the device sends an interrupt message. It is a write, so it waits like one: the
+   * device must hold it back while bus mastering is off.
+   *
+   * @returns What the interrupt does; to be run at once. Nothing, if nobody handles the vector.
+   */
+  interrupt(vector: number): PreemptStep<InterruptHandler> {
+    return new SendInterrupt(this, vector, this.interruptHandlers.get(vector) ?? ignoreInterrupt);
   }
 
   /**
@@ -212,5 +229,34 @@ class ResetModel extends PreemptStep<void> {
 
   apply(): void {
     this.fn.model?.reset();
+  }
+}
+
+class SendInterrupt extends PreemptStep<InterruptHandler> {
+  readonly cell: Cell<number>;
+  private readonly fn: PciFunction;
+  private readonly vector: number;
+  private readonly handler: InterruptHandler;
+
+  constructor(fn: PciFunction, vector: number, handler: InterruptHandler) {
+    super();
+    this.cell = fn.command;
+    this.fn = fn;
+    this.vector = vector;
+    this.handler = handler;
+  }
+
+  get verb(): string {
+    return 'send interrupt';
+  }
+
+  override accesses(): readonly Access[] {
+    return [wholeCell(this.cell, 'R')];
+  }
+
+  apply(): InterruptHandler {
+    const { fn, vector } = this;
+    fn.machine.scheduler.record?.({ kind: 'irq.raise', device: fn.name, vector });
+    return this.handler;
   }
 }
