@@ -49,8 +49,8 @@ export function hasSlotLine(text: string): boolean {
 }
 
 /**
- * Cuts `text` into functions, in the order of the text. Lines before the first one are ignored, for
- * people copy prompts along.
+ * Cuts `text` into functions, in the order of the text. Lines before the first one and behind
+ * the empty line that ends one are ignored: reports hold more than this listing.
  *
  * @throws {@link InputError} if there is no function, one appears twice, or a limit is exceeded.
  */
@@ -97,6 +97,8 @@ class OpenFunction implements LspciFunction {
   readonly title: string;
   readonly details: string[] = [];
   private readonly bytes: number[] = [];
+  /** True behind an empty line, which ends the text about a function. */
+  private isClosed = false;
 
   constructor(bdf: Bdf, line: number, title: string) {
     this.bdf = bdf;
@@ -115,7 +117,8 @@ class OpenFunction implements LspciFunction {
       return;
     }
     const detail = line.trim();
-    if (detail === '') return;
+    if (detail === '') this.isClosed = true;
+    if (this.isClosed) return;
     if (this.details.length === DETAILS_MAX) {
       const problem = `expected at most ${DETAILS_MAX} lines about one function`;
       throw new InputError(source, formatBdf(this.bdf), problem);

@@ -13,5 +13,6 @@ export function oneLine(text: string, lengthMax: number = LENGTH_MAX): string {
 
 /** A path that is not ours, as the place in an error. */
 export function oneLinePath(path: string): string {
-  return oneLine(path, PATH_MAX);
+  const isLong = path.length > PATH_MAX;
+  return isLong ? `…${oneLine(path.slice(-PATH_MAX), PATH_MAX)}` : oneLine(path, PATH_MAX);
 }

@@ -64,11 +64,19 @@ function isDirectory(path: string, source: string): boolean {
 }
 
 function readDirectory(path: string, source: string, facts: CaptureFacts): MachineSpec {
-  const tree = new DirectoryTree(path);
+  const tree = openDirectory(path, source);
   const spec = machineFromSysfs(tree, source, facts);
   if (tree.deniedCount === 0) return spec;
   const note = `${tree.deniedCount} files could not be read for lack of permission.`;
   return { ...spec, notes: [...spec.notes, note] };
+}
+
+function openDirectory(path: string, source: string): DirectoryTree {
+  try {
+    return new DirectoryTree(path);
+  } catch (error) {
+    throw new InputError(source, '', unreadable(errorCode(error)));
+  }
 }
 
 function readFile(path: string, source: string): Uint8Array {

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { NoteTally } from '../../src/doctor/note-tally.ts';
-import { oneLine } from '../../src/doctor/one-line.ts';
+import { oneLine, oneLinePath } from '../../src/doctor/one-line.ts';
 
 describe('NoteTally', () => {
   test('gives one sentence for each remark, and counts functions', () => {
@@ -28,5 +28,6 @@ describe('oneLine', () => {
     expect(oneLine('a\nb\u001bc\u2028d\u202ee')).toBe('a?b?c?d?e');
     expect(oneLine('x'.repeat(100))).toBe(`${'x'.repeat(80)}…`);
     expect(oneLine('äß – ok')).toBe('äß – ok');
+    expect(oneLinePath(`${'a/'.repeat(400)}b\n`)).toMatch(/^…a\/[a/]*\/b\?$/);
   });
 });

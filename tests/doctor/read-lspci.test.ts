@@ -106,6 +106,11 @@ describe('a listing by root', () => {
     ]);
   });
 
+  test('is the same inside of a longer report', () => {
+    const report = `report of today\n\n${ROOT}\n\n$ dmesg\n${'[ 0.1] Region 0: x\n'.repeat(5000)}`;
+    expect(read(report)).toEqual(spec);
+  });
+
   test('is the same with other line ends, and with spaces for tabs', () => {
     expect(read(ROOT.replaceAll('\n', '\r\n'))).toEqual(spec);
     expect(read(ROOT.replaceAll('\t', '        '))).toEqual(spec);

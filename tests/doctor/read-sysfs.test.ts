@@ -1,7 +1,6 @@
 /**
- * Goal: a machine is read off sysfs as it is, from full and from partial copies, and nonsense is
- * refused in one line. Method: made-up machines, whole and with each file removed or spoilt in
- * turn.
+ * Goal: a machine is read off sysfs as it is, from full and from partial copies. Method: made-up
+ * machines, whole and with each file removed in turn.
  */
 
 import { describe, expect, test } from 'vitest';

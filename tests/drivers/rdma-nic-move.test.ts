@@ -1,7 +1,8 @@
 /**
- * Memory that its exporter moves while a peer uses it: every read after a write finds what was written,
- * wherever the memory is by then. The exporter waits for fences only, not for unmaps, and leaves the
- * copying to a worker and a KERNEL fence; so page faults, late unmaps and copies meet in every way.
+ * Memory that its exporter moves while a peer uses it: every read after a write finds what was
+ * written, wherever the memory is by then. The exporter waits for fences only, not for unmaps, and
+ * leaves the copying to a worker and a KERNEL fence; so page faults, late unmaps and copies meet in
+ * every way.
  */
 
 import { describe, expect, test } from 'vitest';

@@ -1,6 +1,6 @@
 /**
- * Random programs in random orders: a process registers and deregisters, its drive is reset and switched
- * off and on, a peer reads and writes whatever it knows of.
+ * Random programs in random orders: a process registers and deregisters, its drive is reset and
+ * switched off and on, a peer reads and writes whatever it knows of.
  */
 
 import fc from 'fast-check';

@@ -1,7 +1,10 @@
-/** Registering and deregistering: every refusal by code and reason, and that a refusal leaves nothing. */
+/**
+ * Registering and deregistering: every refusal by code and reason, and that a refusal leaves
+ * nothing.
+ */
 
 import { describe, expect, test } from 'vitest';
-import { type DmaBufError, PAGE_SIZE } from '../../src/base/index.ts';
+import { type DmaBufError, isDmaBufError, PAGE_SIZE } from '../../src/base/index.ts';
 import {
   ACCESS_LOCAL_WRITE,
   ACCESS_REMOTE_READ,
@@ -10,8 +13,14 @@ import {
   type RegDmabufMr,
 } from '../../src/drivers/rdma-nic/memory-region.ts';
 import { PATH_MTU_MAX } from '../../src/drivers/rdma-nic/nic.ts';
+import { RandomStrategy } from '../../src/explorer/strategies/random.ts';
 import { type DmaBuf, Process } from '../../src/framework/index.ts';
-import { COMMAND_BUS_MASTER, COMMAND_MEMORY, type Task } from '../../src/machine/index.ts';
+import {
+  COMMAND_BUS_MASTER,
+  COMMAND_MEMORY,
+  Completion,
+  type Task,
+} from '../../src/machine/index.ts';
 import { DESKTOP } from '../../src/machine/presets/desktop.ts';
 import { SERVER_SWITCH_ACS } from '../../src/machine/presets/server-switch-acs.ts';
 import { eventsOf, IOVA, MODES, World, type WorldOptions } from './rdma-nic-world.ts';
@@ -90,7 +99,7 @@ describe('regDmabufMr', () => {
     expect(nameOf(refusalOf({ access: ACCESS_REMOTE_WRITE | ACCESS_REMOTE_READ }))).toBe(alone);
   });
 
-  test('looks at the driver first, then at the offsets, then at the flags, then at the buffer', () => {
+  test('looks at the driver first, then at offsets, flags and buffer', () => {
     const wrong = { offset: 1, access: 8, fd: 77 };
     const nicOptions = { hasRegUserMrDmabuf: false };
     const order = [
@@ -110,7 +119,7 @@ describe('regDmabufMr', () => {
     expect(nameOf(refusalOf({ mode, length: 0 }))).toBe('EINVAL umem-window-is-empty');
   });
 
-  test('with a software card fails with EINVAL and a warning: an importer bug (S000-2, S000-13)', () => {
+  test('with a software card fails with EINVAL and a warning (S000-2, S000-13)', () => {
     const world = new World({ nicOptions: { usesVirtDma: true } });
     world.user(tryToRegister(world, {}));
     const { findings } = world.run();
@@ -272,6 +281,45 @@ describe('closeContext', () => {
     expect(detached).toEqual([1, 3, 2]);
   });
 });
+
+describe('closeContext and deregMr at once', () => {
+  test('deregister each region once, whoever comes first', () => {
+    const codes = new Set<unknown>();
+    for (let seed = 1; seed <= 300; seed += 1) {
+      const world = new World({ isTraced: false });
+      const isRegistered = new Completion(world.scheduler, 'registered');
+      const isGone = new Completion(world.scheduler, 'gone');
+      world.user(registerAndClose(world, isRegistered, isGone));
+      world.user(deregBeside(world, isRegistered, isGone), 'helper');
+      world.expectClean(world.run(new RandomStrategy(seed)));
+      codes.add(world.seen[0]);
+    }
+    expect([...codes].toSorted()).toEqual(['done', 'mr-is-not-registered']);
+  });
+});
+
+function* registerAndClose(world: World, isRegistered: Completion, isGone: Completion): Task {
+  const { nic, spdk } = world;
+  const fd = yield* world.exportCmb([{ offset: 0, length: SIZE }]);
+  for (let i = 0; i < 2; i += 1) yield* world.register(fd, SIZE);
+  yield* isRegistered.complete();
+  yield* nic.closeContext(spdk);
+  yield* isGone.wait();
+  yield* spdk.exit();
+}
+
+function* deregBeside(world: World, isRegistered: Completion, isGone: Completion): Task {
+  const { nic, spdk, regions, seen } = world;
+  yield* isRegistered.wait();
+  try {
+    yield* nic.deregMr(spdk, regions[0] as MemoryRegion);
+    seen.push('done');
+  } catch (error) {
+    if (!isDmaBufError(error)) throw error;
+    seen.push(error.reason);
+  }
+  yield* isGone.complete();
+}
 
 function* twoProcesses(world: World, other: Process): Task {
   const { nic, spdk, vfio } = world;

@@ -1,7 +1,7 @@
 /**
  * What a bus monitor would say of a reset: after the exporter's wait for fences nobody writes to a
- * revoked buffer, after its wait for unmaps nobody touches it, until access is given back. It looks at
- * the trace alone, and trusts no driver.
+ * revoked buffer, after its wait for unmaps nobody touches it, until access is given back. It looks
+ * at the trace alone, and trusts no driver.
  */
 
 import type { TraceEvent } from '../../src/base/index.ts';

@@ -1,4 +1,6 @@
-/** Bytes between a peer beyond the wire and a drive's memory: every route, every bound, every right. */
+/**
+ * Bytes between a peer beyond the wire and a drive's memory: every route, every bound, every right.
+ */
 
 import { describe, expect, test } from 'vitest';
 import { PAGE_SIZE } from '../../src/base/index.ts';
@@ -35,7 +37,9 @@ import {
 
 const KIB = 1024;
 
-/** Runs a program of this machine that sets something up, then a peer's, then takes all down again. */
+/**
+ * Runs a program of this machine that sets something up, then a peer's, then takes all down again.
+ */
 class Session {
   readonly world: World;
   readonly results: RdmaResult[] = [];
@@ -160,7 +164,9 @@ function* commandAndRing({ world, results }: Session): Task {
   for (const psn of posted) results.push(yield* world.peer.completion(psn));
 }
 
-/** Copies 16 bytes within its buffer when the doorbell rings: what a command means to this drive. */
+/**
+ * Copies 16 bytes within its buffer when the doorbell rings: what a command means to this drive.
+ */
 function* copyingDrive({ drive: { cmb, doorbell } }: World): Task {
   yield* untilRegisters([doorbell], ([value]) => value === 1);
   yield* cmb.store(0x800, yield* cmb.load(0, 16));

@@ -1,4 +1,6 @@
-/** Why a revocation waits twice, and what a card must do for it: each duty left out, one at a time. */
+/**
+ * Why a revocation waits twice, and what a card must do for it: each duty left out, one at a time.
+ */
 
 import { describe, expect, test } from 'vitest';
 import { RdmaNic } from '../../src/drivers/rdma-nic/nic.ts';
@@ -94,6 +96,16 @@ function firstFindings(options: WorldOptions, schedules: number): readonly strin
   return [];
 }
 
+/** Whether the monitor sees an access that comes too late in one of `schedules` orders. */
+function hasStrays(options: WorldOptions, schedules: number): boolean {
+  for (let seed = 1; seed <= schedules; seed += 1) {
+    const story = new ResetStory(options, 'on-demand', 1);
+    story.run(seed);
+    if (story.strays().length > 0) return true;
+  }
+  return false;
+}
+
 describe('the two waits of a revocation', () => {
   const SCHEDULES = 600;
   const FAULT = ['fault'];
@@ -118,6 +130,13 @@ describe('the two waits of a revocation', () => {
 
   test('do not help where an IOMMU holds a card to its word: who unmaps early faults', () => {
     expect(firstFindings({ nicClass: EarlyUnmapNic, spec: BRIDGES }, SCHEDULES)).toEqual(FAULT);
+  });
+
+  test('promise silence, and the monitor hears who breaks it without a fault (AC-14)', () => {
+    expect(hasStrays({}, 200)).toBe(false);
+    expect(hasStrays({ nicClass: EarlyUnmapNic }, 200)).toBe(false);
+    expect(hasStrays({ nicClass: NoFenceNic }, 200)).toBe(true);
+    expect(hasStrays({ nicClass: CarelessNic }, 200)).toBe(true);
   });
 
   test('do not end if the card is deaf: a deadlock that names who waits', () => {

@@ -1,6 +1,7 @@
 /**
  * The world of the tests of the RDMA card: a drive owned by user space through VFIO, a card, a peer
- * beyond the wire. The drive is a plain piece of memory with a doorbell, so that what arrives can be seen.
+ * beyond the wire. The drive is a plain piece of memory with a doorbell, so that what arrives can
+ * be seen.
  */
 
 import { expect } from 'vitest';
@@ -58,7 +59,9 @@ export const DOORBELL_OFFSET = 0x1000;
 export const CMB_BAR = 2;
 /** Everything that a region can allow. */
 export const ALL_ACCESS: number = ACCESS_LOCAL_WRITE | ACCESS_REMOTE_READ | ACCESS_REMOTE_WRITE;
-/** Where the tests let regions begin. No address of the machine, so taking one for another shows. */
+/**
+ * Where the tests let regions begin. No address of the machine, so taking one for another shows.
+ */
 export const IOVA = 0x7f00_0000_0000;
 /** All modes. */
 export const MODES: readonly MrMode[] = ['on-demand', 'pinned-revocable', 'pinned'];

@@ -2,11 +2,14 @@
  * The hardware of the card: takes requests off the wire one after the other, checks them, moves the
  * bytes and answers. It knows nothing of buffers and reservations.
  *
- * LOCKING: the engine takes no lock. It waits for the driver only before an access has begun; an access
- * that has begun waits for nothing, so whoever waits for its end waits a bounded time, whatever locks
- * he holds.
+ * LOCKING: the engine takes no lock. It waits for the driver only before an access has begun; an
+ * access that has begun waits for nothing, so whoever waits for its end waits a bounded time,
+ * whatever locks he holds.
  *
  * DIFFERS: the connection outlives a refused request; on InfiniBand it breaks and is set up anew.
+ *
+ * @source InfiniBand Architecture Specification, volume 1, chapter 9; reference/linux-dma-buf.md
+ *   B.1.1
  */
 
 import type { DmaFence } from '../../framework/index.ts';
@@ -67,9 +70,9 @@ export class RdmaEngine {
   }
 
   /**
-   * The engine's life.
+   * The engine's life: one packet after the other.
    *
-   * @context A device's actor.
+   * @context A device's actor; sleeps.
    */
   *run(): Task {
     const { port, inbox } = this.parts;

@@ -1,4 +1,9 @@
-/** The keys of a card: which regions remote requests may name. */
+/**
+ * The keys of a card: which regions remote requests may name. Driver and hardware share it.
+ *
+ * @source `mlx5r_store_odp_mkey()`, `struct mlx5_ib_dev.odp_mkeys`, drivers/infiniband/hw/mlx5,
+ *   v7.2
+ */
 
 import type { Process } from '../../framework/index.ts';
 import {
@@ -39,27 +44,47 @@ export class KeyTable extends Cell<Keys> {
     super(scheduler, name, { count: 0, regions: new Map() });
   }
 
-  /** A step that draws a key that was never used. */
+  /**
+   * A step that draws a key that was never used.
+   *
+   * @context Any.
+   */
   allocate(): PreemptStep<number> {
     return new AllocateKey(this);
   }
 
-  /** A step that makes a region known to the hardware under its key. */
+  /**
+   * A step that makes a region known to the hardware under its key.
+   *
+   * @context Any.
+   */
   insert(region: MemoryRegion): PreemptStep<void> {
     return new InsertRegion(this, region);
   }
 
-  /** A step that makes a region unknown. False if it was. */
+  /**
+   * A step that makes a region unknown. False if it was.
+   *
+   * @context Any.
+   */
   remove(region: MemoryRegion): PreemptStep<boolean> {
     return new RemoveRegion(this, region);
   }
 
-  /** A step that lists the regions of a process, oldest first. */
+  /**
+   * A step that lists the regions of a process, oldest first.
+   *
+   * @context Any.
+   */
   regionsOf(process: Process): PreemptStep<readonly MemoryRegion[]> {
     return new ListRegions(this, process);
   }
 
-  /** A step of the hardware that looks a request's key up and, if all is well, begins the access. */
+  /**
+   * A step of the hardware that looks a request's key up and, if all is well, begins the access.
+   *
+   * @context Any.
+   */
   enter(request: RdmaRequest): PreemptStep<Entry> {
     return new EnterRegion(this, request);
   }

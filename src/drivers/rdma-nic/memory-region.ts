@@ -1,6 +1,7 @@
 /**
- * A memory region: a window of a dma-buf that a remote card may use, under a key and under addresses of
- * its own. Here is what does not change while it is registered; the rest is in its gate.
+ * A memory region: a window of a dma-buf that a remote card may use, under a key and under
+ * addresses of its own. Here is what does not change while it is registered; the rest is in its
+ * gate.
  *
  * @source `struct ib_mr`, include/rdma/ib_verbs.h, v7.2
  */
@@ -22,10 +23,10 @@ export const ACCESS_REMOTE_READ = 0x4;
 const ACCESS_MASK = 0x7;
 
 /**
- * How a driver holds the memory of a region. `on-demand`: mapped when it is used, given back when the
- * exporter asks, mapped again at the next use (mlx5). `pinned-revocable`: mapped until the exporter
- * revokes it, dead then (irdma). `pinned`: mapped for good; exporters that must be able to take memory
- * back refuse (efa, bnxt_re, mana, ionic).
+ * How a driver holds the memory of a region. `on-demand`: mapped when it is used, given back when
+ * the exporter asks, mapped again at the next use (mlx5). `pinned-revocable`: mapped until the
+ * exporter revokes it, dead then (irdma). `pinned`: mapped for good; exporters that must be able to
+ * take memory back refuse (efa, bnxt_re, mana, ionic).
  */
 export type MrMode = 'on-demand' | 'pinned-revocable' | 'pinned';
 
@@ -79,7 +80,11 @@ export class MemoryRegion {
     return this.umem.priv;
   }
 
-  /** Why a request must not use this region; null if it may. */
+  /**
+   * Why a request must not use this region; null if it may.
+   *
+   * @context Any: nothing that it looks at changes.
+   */
   refuses(request: RdmaRequest): NakStatus | null {
     const right = request.kind === 'rdma-write' ? ACCESS_REMOTE_WRITE : ACCESS_REMOTE_READ;
     const end = request.va + lengthOf(request);
@@ -88,12 +93,20 @@ export class MemoryRegion {
   }
 }
 
-/** Bytes that a request moves. */
+/**
+ * Bytes that a request moves.
+ *
+ * @context Any.
+ */
 export function lengthOf(request: RdmaRequest): number {
   return request.kind === 'rdma-write' ? request.payload.length : request.length;
 }
 
-/** True if the numbers in a request are such as could stand in a packet. */
+/**
+ * True if the numbers in a request are such as could stand in a packet.
+ *
+ * @context Any.
+ */
 export function isWellFormed(request: RdmaRequest): boolean {
   const length = lengthOf(request);
   const isLength = Number.isInteger(length) && length >= 0 && length <= MESSAGE_SIZE_MAX;
@@ -103,8 +116,9 @@ export function isWellFormed(request: RdmaRequest): boolean {
 /**
  * Refuses what no card would register, whatever the buffer.
  *
- * @throws {@link DmaBufError} `EINVAL`, in this order: offset and iova lie differently in their pages; the
- *   iova's range overflows; an access flag that nobody knows; remote writes without local ones.
+ * @throws {@link DmaBufError} `EINVAL`, in this order: offset and iova lie differently in their
+ *   pages; the iova's range overflows; an access flag that nobody knows; remote writes without
+ *   local ones.
  * @context Any.
  * @source `UVERBS_METHOD_REG_DMABUF_MR`, `ib_check_mr_access()`
  */
@@ -130,6 +144,7 @@ export function checkRegDmabufMr(request: RegDmabufMr): void {
  *
  * @param entries - The pages of the window as the card sees them.
  * @context Any.
+ * @source `mlx5_ib_populate_pas()`
  */
 export function translate(iova: number, entries: readonly SgEntry[]): Translation {
   let at = alignDown(iova, PAGE_SIZE);

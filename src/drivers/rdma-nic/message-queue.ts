@@ -1,4 +1,9 @@
-/** Messages that arrived and that no program has taken yet: the receive queue of one connection. */
+/**
+ * Messages that arrived and that no program has taken yet: a receive queue that never runs out of
+ * buffers.
+ *
+ * @source `struct ib_srq`, include/rdma/ib_verbs.h, v7.2
+ */
 
 import {
   type Access,

@@ -1,21 +1,21 @@
 /**
- * An RDMA card with its driver: processes register windows of dma-bufs as memory regions, and a peer
- * beyond the wire reads and writes them. When an exporter takes memory back, the region's translation
- * goes first, accesses under way are covered by a fence, and the mapping goes last; the next access
- * brings the region in again.
+ * An RDMA card with its driver: processes register windows of dma-bufs as memory regions, and a
+ * peer beyond the wire reads and writes them. When an exporter takes memory back, the region's
+ * translation goes first, accesses under way are covered by a fence, and the mapping goes last; the
+ * next access brings the region in again.
  *
- * Not modelled: protection domains, atomics, local work requests on regions,
- * completion queues, implicit on-demand regions, and prefetching ("advise").
+ * Not modelled: protection domains, atomics, local work requests on regions, completion queues,
+ * implicit on-demand regions, prefetching ("advise") and re-registration.
  *
- * LOCKING: who waits for whom, from the outside in. An exporter that revokes holds its own lock and the
- * reservation while it waits for the fence; then its own lock while it waits for the unmaps. The fence
- * is signaled by the engine, which takes no lock and, once an access has begun, waits for nothing. The
- * unmaps are the worker's; it takes the reservation, which the exporter has left by then, and under it
- * waits only for KERNEL fences and for accesses to end, never for another lock. Who deregisters waits
- * for engine and worker with no lock in his hand. So no circle closes.
+ * LOCKING: who waits for whom, from the outside in. An exporter that revokes holds its own lock and
+ * the reservation while it waits for the fence; then its own lock while it waits for the unmaps.
+ * The fence is signaled by an engine, which takes no lock and, once an access has begun, waits for
+ * nothing. The unmaps are the worker's; it takes the reservation, which the exporter has left by
+ * then, and under it waits only for KERNEL fences and for accesses to end, never for another lock.
+ * Who deregisters waits for engines and worker with no lock in his hand. So no circle closes.
  *
- * @source drivers/infiniband/core/uverbs_std_types_mr.c, drivers/infiniband/hw/mlx5/{mr,odp}.c, v7.2;
- *   reference/linux-dma-buf.md F.1, A.17
+ * @source drivers/infiniband/core/uverbs_std_types_mr.c, drivers/infiniband/hw/mlx5/{mr,odp}.c,
+ *   v7.2; reference/linux-dma-buf.md F.1, A.17
  */
 
 import { assert, DmaBufError, isDmaBufError, present } from '../../base/index.ts';
@@ -128,7 +128,8 @@ export class RdmaNic implements EngineEvents {
    * Messages that come by it go to the same receive queue.
    *
    * @param port - This machine's end of the wire.
-   * @context At boot.
+   * @context At boot: an engine starts.
+   * @source `ib_create_qp()`, `ib_create_srq()`
    */
   connect(port: WirePort<RdmaPacket>): void {
     const { kernel, fn, keys, inbox, pathMtu, ports } = this;
@@ -139,14 +140,14 @@ export class RdmaNic implements EngineEvents {
   }
 
   /**
-   * Registers a window of a dma-buf. A region `on-demand` is mapped right away, so that a card which
-   * cannot reach the memory is told here and not at its first access.
+   * Registers a window of a dma-buf. A region `on-demand` is mapped right away, so that a card
+   * which cannot reach the memory is told here and not at its first access.
    *
    * @returns The region. Its key works until it is deregistered.
-   * @throws {@link DmaBufError} in this order: `EOPNOTSUPP` the driver cannot; `EINVAL` offset and iova
-   *   lie differently in their pages, or the iova's range overflows; `EINVAL` access flags; what
-   *   {@link UmemDmabuf.get} says, the exporter's refusals among it; what the map says: `EINVAL` no
-   *   route, with its explanation in `detail`, `ENODEV` the memory is withdrawn.
+   * @throws {@link DmaBufError} in this order: `EOPNOTSUPP` the driver cannot; `EINVAL` offset and
+   *   iova lie differently in their pages, or the iova's range overflows; `EINVAL` access flags;
+   *   what {@link UmemDmabuf.get} says, the exporter's refusals among it; what the map says:
+   *   `EINVAL` no route, with its explanation in `detail`, `ENODEV` the memory is withdrawn.
    * @context May sleep; no lock held.
    * @source `ib_uverbs_reg_dmabuf_mr()`, `mlx5_ib_reg_user_mr_dmabuf()`
    */
@@ -155,8 +156,8 @@ export class RdmaNic implements EngineEvents {
   }
 
   /**
-   * Deregisters a region: its key is gone at once, accesses under way end, then it is unmapped and the
-   * buffer dropped.
+   * Deregisters a region: its key is gone at once, accesses under way end, then it is unmapped and
+   * the buffer dropped.
    *
    * @throws {@link DmaBufError} `ENOENT` the region is not registered, or not by this process.
    * @context May sleep; no lock held.
@@ -167,10 +168,11 @@ export class RdmaNic implements EngineEvents {
   }
 
   /**
-   * Deregisters everything that a process registered, oldest first: what closing its descriptor of the
-   * card does. A process that exits does this before its descriptors of buffers are closed, or after.
+   * Deregisters everything that a process registered, oldest first: what closing its descriptor of
+   * the card does. A process that exits does this before its descriptors of buffers are closed, or
+   * after.
    *
-   * @context May sleep; no lock held. No other thread of the process uses the card.
+   * @context May sleep; no lock held. No other thread of the process registers any more.
    * @source `ib_uverbs_close()`
    */
   *closeContext(process: Process): Task {
@@ -181,6 +183,7 @@ export class RdmaNic implements EngineEvents {
    * A step that sends a message to the peer's program, by the first connection.
    *
    * @context Any.
+   * @source `ib_post_send()`
    */
   postSend(bytes: Uint8Array): PreemptStep<void> {
     const port = present(this.ports[0], 'the first connection');
@@ -191,6 +194,7 @@ export class RdmaNic implements EngineEvents {
    * A step that waits for a message of the peer's program.
    *
    * @context May sleep.
+   * @source `ib_poll_cq()`
    */
   receiveMessage(): SleepStep<Uint8Array> {
     return this.inbox.take();
@@ -209,10 +213,11 @@ export class RdmaNic implements EngineEvents {
   }
 
   /**
-   * The accesses that a fence stands for are over. The mapping is the worker's to take back: here is no
-   * place to wait for the reservation, whose holder may be waiting for this very fence.
+   * The accesses that a fence stands for are over. The mapping is the worker's to take back: here
+   * is no place to wait for the reservation, whose holder may be waiting for this very fence.
    *
    * @context The engine; does not sleep.
+   * @source reference/linux-dma-buf.md B.1.1
    */
   *drained(region: MemoryRegion, fence: DmaFence): Atomic {
     yield* fence.signal();
@@ -220,8 +225,8 @@ export class RdmaNic implements EngineEvents {
   }
 
   /**
-   * An exporter takes the memory of an on-demand region back. While accesses are under way the mapping
-   * stays, and the worker unmaps after them.
+   * An exporter takes the memory of an on-demand region back. While accesses are under way the
+   * mapping stays, and the worker unmaps after them.
    *
    * @context May sleep. The reservation is locked.
    * @source `mlx5_ib_dmabuf_invalidate_cb()`
@@ -234,11 +239,12 @@ export class RdmaNic implements EngineEvents {
   /**
    * Lets no access begin any more, and covers those under way by a fence.
    *
-   * DIFFERS: the drivers named above wait in the callback until the card has forgotten the region; a
-   * fence lets the exporter wait when and if it wants to.
+   * DIFFERS: the drivers named above wait in the callback until the card has forgotten the region;
+   * a fence lets the exporter wait when and if it wants to.
    *
    * @returns True if none is under way: unmapping is the caller's. Else it is the worker's.
    * @context May sleep. The reservation is locked.
+   * @source reference/linux-dma-buf.md A.17
    */
   protected *stop(gate: RegionGate, resv: DmaResv): Task<boolean> {
     const { isIdle, fence } = yield* gate.close();
@@ -307,10 +313,13 @@ export class RdmaNic implements EngineEvents {
   }
 
   /**
-   * Maps a region and tells the hardware.
+   * Maps a region and tells the hardware; nothing to do if another fault of the region was faster.
    *
-   * LOCKING: the caller holds the reservation, so nobody invalidates before the hardware knows. What
-   * was mapped before an invalidation is stale and goes first, when the last access to it has ended.
+   * LOCKING: the caller holds the reservation, so nobody invalidates before the hardware knows.
+   * What was mapped before an invalidation is stale: it goes first, when the last access to it has
+   * ended, and the work that was ordered to unmap it will find the gate open.
+   *
+   * @source `pagefault_dmabuf_mr()`
    */
   private *bringIn(umem: UmemDmabuf<RegionGate>, iova: number): Task {
     const { priv: gate } = umem;

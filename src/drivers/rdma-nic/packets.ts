@@ -1,8 +1,8 @@
 /**
  * What two RDMA cards say to each other: requests that name memory by key and address, and answers.
  *
- * DIFFERS: a message is one packet with one sequence number, whatever its length; InfiniBand cuts it at
- * the path MTU. Here the cut shows where it matters: in the card's DMA.
+ * DIFFERS: a message is one packet with one sequence number, whatever its length; InfiniBand cuts
+ * it at the path MTU. Here the cut shows where it matters: in the card's DMA.
  *
  * @source InfiniBand Architecture Specification, volume 1, chapter 9
  */
@@ -10,9 +10,9 @@
 import type { Packet } from '../../machine/index.ts';
 
 /**
- * Why a request was refused: the NAK codes of a reliable connection. `remote-access-error`, the key,
- * the range or the right is wrong; `remote-operational-error`, all of that is right, but the responder
- * could not do it.
+ * Why a request was refused: the NAK codes of a reliable connection. `remote-access-error`, the
+ * key, the range or the right is wrong; `remote-operational-error`, all of that is right, but the
+ * responder could not do it.
  */
 export type NakStatus =
   | 'psn-sequence-error'

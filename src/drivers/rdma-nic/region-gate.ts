@@ -1,9 +1,12 @@
 /**
- * What the card itself knows of a region: where its bytes are, and how many accesses are under way. The
- * hardware goes through the gate for every request; the driver opens and closes it.
+ * What the card itself knows of a region: where its bytes are, and how many accesses are under way.
+ * The hardware goes through the gate for every request; the driver opens and closes it.
  *
- * Counting in and looking the translation up are one step, and so are counting out and learning that
- * the last access of a closed gate is over: as in hardware, nothing comes between.
+ * Counting in and looking the translation up are one step, and so are counting out and learning
+ * that the last access of a closed gate is over: as in hardware, nothing comes between.
+ *
+ * @source `mlx5r_umr_update_mr_pas()`, `mlx5r_deref_wait_odp_mkey()`, drivers/infiniband/hw/mlx5,
+ *   v7.2
  */
 
 import { assert, type DmaAddr } from '../../base/index.ts';
@@ -95,7 +98,11 @@ export class RegionGate extends Cell<GateState> {
     return new Close(this);
   }
 
-  /** A step that looks whether the gate is open. */
+  /**
+   * A step that looks whether the gate is open.
+   *
+   * @context The caller holds the reservation; without, the answer is old at once.
+   */
   isOpen(): PreemptStep<boolean> {
     return new IsOpen(this);
   }
@@ -111,7 +118,11 @@ export class RegionGate extends Cell<GateState> {
     return new Leave(this);
   }
 
-  /** A step of the driver that counts a work out. */
+  /**
+   * A step of the driver that counts a work out.
+   *
+   * @context Any. Who is not about to deregister does not touch the region afterwards.
+   */
   workDone(): PreemptStep<void> {
     return new WorkDone(this);
   }
@@ -120,6 +131,8 @@ export class RegionGate extends Cell<GateState> {
    * A step that waits until no access is under way.
    *
    * LOCKING: safe with the reservation held. An access that is under way waits for nothing.
+   *
+   * @context May sleep.
    */
   untilIdle(): SleepStep<void> {
     return new UntilIdle(this, true);
@@ -129,14 +142,17 @@ export class RegionGate extends Cell<GateState> {
    * A step that waits until no access and no work of the driver is under way.
    *
    * LOCKING: never with the reservation held, for which works wait.
+   *
+   * @context May sleep.
    */
   untilQuiet(): SleepStep<void> {
     return new UntilIdle(this, false);
   }
 
   /**
-   * Lets an access through, or counts a page fault in; called inside the step of the hardware that
-   * looks the region up.
+   * Lets an access through, or counts a page fault in.
+   *
+   * @context Inside the step of the hardware that looks the region up.
    */
   pass(actor: Actor): Passage {
     this.memory.check(actor, this.name);
@@ -150,13 +166,21 @@ export class RegionGate extends Cell<GateState> {
     return 'fault';
   }
 
-  /** What {@link pass} touches. */
+  /**
+   * What {@link pass} touches.
+   *
+   * @context Any.
+   */
   passAccesses(look: Look): readonly Access[] {
     const changes = this.canFault || look(this).translation !== null;
     return [wholeCell(this, changes ? 'W' : 'R'), wholeCell(this.memory, 'R')];
   }
 
-  /** Closes; called inside the step. */
+  /**
+   * Takes the translation away, and makes the fence if accesses are under way.
+   *
+   * @context Inside the step of {@link close}.
+   */
   shut(): Closed {
     const { translation, inFlight, seqno } = this.value;
     if (translation === null || inFlight === 0) {

@@ -1,6 +1,6 @@
 /**
- * A card beyond the wire, and its program: reads and writes the memory that this machine registered.
- * Somebody else's machine, so nothing of it is modelled but what it says.
+ * A card beyond the wire, and its program: reads and writes the memory that this machine
+ * registered. Somebody else's machine, so nothing of it is modelled but what it says.
  */
 
 import {

@@ -1,6 +1,7 @@
 /**
- * User memory that is a dma-buf: a window of a buffer, attached for an RDMA device. Drivers map it when
- * they need it, or once and for all; the exporter can take it back from those who promised to give it.
+ * User memory that is a dma-buf: a window of a buffer, attached for an RDMA device. Drivers map it
+ * when they need it, or once and for all; the exporter can take it back from those who promised to
+ * give it.
  *
  * @source drivers/infiniband/core/umem_dmabuf.c, v7.2; reference/linux-dma-buf.md F.1
  */
@@ -39,7 +40,8 @@ export interface UmemWindow {
  * What a driver does when its memory is revoked: the hardware begins no access any more.
  *
  * DIFFERS: Linux's callback stops the hardware before it returns. This one may return false while
- * accesses are still under way; it has covered them by a fence, and {@link UmemDmabuf.letGo} follows.
+ * accesses are still under way; it has covered them by a fence, and {@link UmemDmabuf.letGo}
+ * follows.
  *
  * @returns True if nothing is under way: unmap at once.
  * @context May sleep. The reservation is locked.
@@ -69,7 +71,9 @@ const UNMAPPED: UmemState = {
   onRevoke: null,
 };
 
-/** `struct ib_umem_dmabuf`. `P` is the driver's own state, known before the exporter knows of us. */
+/**
+ * `struct ib_umem_dmabuf`. `P` is the driver's own state, known before the exporter knows of us.
+ */
 export class UmemDmabuf<P = unknown> {
   readonly dmabuf: DmaBuf;
   /** First byte in the buffer. */
@@ -79,6 +83,7 @@ export class UmemDmabuf<P = unknown> {
   readonly priv: P;
   private readonly memory: Allocation;
   private readonly state: Shared<UmemState>;
+  /** Set once, when the attach is over. Who invalidates before that finds nothing mapped. */
   private attached: Attachment | null = null;
 
   private constructor(dmabuf: DmaBuf, { offset, size }: UmemWindow, priv: P) {
@@ -94,12 +99,13 @@ export class UmemDmabuf<P = unknown> {
   /**
    * Attaches the device to the window. Nothing is mapped yet.
    *
-   * @param device - The one that will do the DMA; null for a software device, which the core refuses.
+   * @param device - The one that will do the DMA; null for a software device, which the core
+   *   refuses.
    * @param ops - How the driver follows moves.
    * @returns The memory; {@link release} ends it.
-   * @throws {@link DmaBufError} in this order: `EINVAL` the window's end overflows; `EBADF` and `EINVAL`
-   *   of `dma_buf_get()`; `EINVAL` it ends beyond the buffer; `EINVAL` it is empty; `EINVAL`, with a
-   *   kernel warning, no DMA device; what the exporter says.
+   * @throws {@link DmaBufError} in this order: `EINVAL` the window's end overflows; `EBADF` and
+   *   `EINVAL` of `dma_buf_get()`; `EINVAL` it ends beyond the buffer; `EINVAL` it is empty;
+   *   `EINVAL`, with a kernel warning, no DMA device; what the exporter says.
    * @context May sleep; no lock held.
    * @source `ib_umem_dmabuf_get()`
    */
@@ -124,8 +130,8 @@ export class UmemDmabuf<P = unknown> {
   }
 
   /**
-   * Attaches, pins and maps for good. The exporter cannot take the memory back: one that may have to
-   * refuses at attach.
+   * Attaches, pins and maps for good. The exporter cannot take the memory back: one that may have
+   * to refuses at attach.
    *
    * @throws {@link DmaBufError} as {@link get}, and what pin and map say.
    * @context May sleep; no lock held.
@@ -138,8 +144,8 @@ export class UmemDmabuf<P = unknown> {
   }
 
   /**
-   * Attaches, pins and maps until the exporter revokes. Returns with the reservation locked: say what
-   * to do then ({@link setRevokeLocked}), set the hardware up and unlock.
+   * Attaches, pins and maps until the exporter revokes. Returns with the reservation locked: say
+   * what to do then ({@link setRevokeLocked}), set the hardware up and unlock.
    *
    * @throws {@link DmaBufError} as {@link getPinned}; the reservation is not locked then.
    * @context May sleep; no lock held.
@@ -153,7 +159,7 @@ export class UmemDmabuf<P = unknown> {
     return yield* UmemDmabuf.getPinnedAndLock(device, window, PINNED_REVOCABLE_OPS, priv);
   }
 
-  /** The reservation of the buffer. */
+  /** The reservation of the buffer, which guards the mapping. */
   get resv(): DmaResv {
     return this.dmabuf.resv;
   }
@@ -172,12 +178,12 @@ export class UmemDmabuf<P = unknown> {
   /**
    * Maps the buffer, if it is not mapped, and waits for moves under way.
    *
-   * DIFFERS: Linux edits the first and the last entry of the exporter's table to fit the window, and
-   * mends them before the unmap. A table that others share does not survive that (rule MP-010), so the
-   * window is a trimmed copy here.
+   * DIFFERS: Linux edits the first and the last entry of the exporter's table to fit the window,
+   * and mends them before the unmap. A table that others share does not survive that (rule MP-010),
+   * so the window is a trimmed copy here.
    *
-   * @returns The window's pages as the device sees them, in the order of the buffer. Whole pages: the
-   *   window may begin within the first and end within the last.
+   * @returns The window's pages as the device sees them, in the order of the buffer. Whole pages:
+   *   the window may begin within the first and end within the last.
    * @throws {@link DmaBufError} `EINVAL` it was revoked for good; what the exporter says, such as
    *   `ENODEV` while it has withdrawn its memory.
    * @context May sleep. The caller holds the reservation.
@@ -197,6 +203,7 @@ export class UmemDmabuf<P = unknown> {
    * The window's pages as {@link mapPages} found them; empty while nothing is mapped.
    *
    * @context The caller holds the reservation, or the memory is pinned and not revocable.
+   * @source `struct ib_umem.sgt_append`
    */
   *mappedEntries(): Atomic<readonly SgEntry[]> {
     return (yield* this.state.read()).entries;
@@ -217,7 +224,8 @@ export class UmemDmabuf<P = unknown> {
   }
 
   /**
-   * Gives the memory up for good: tells the driver, unmaps and unpins. Once; later calls do nothing.
+   * Gives the memory up for good: tells the driver, unmaps and unpins. Once; later calls do
+   * nothing.
    *
    * @context May sleep. The caller holds the reservation.
    * @source `ib_umem_dmabuf_revoke_locked()`
@@ -232,9 +240,11 @@ export class UmemDmabuf<P = unknown> {
   }
 
   /**
-   * Unmaps and unpins what there is: the second half of a {@link revoke} that found the hardware busy.
+   * Unmaps and unpins what there is: the second half of a {@link revoke} that found the hardware
+   * busy.
    *
    * @context May sleep. The caller holds the reservation; the hardware does not use the memory.
+   * @source `ib_umem_dmabuf_revoke_locked()`
    */
   *letGo(): Task {
     yield* this.unmapPages();
