@@ -1,5 +1,49 @@
 /** `peerbuf/drivers`: devices that export and import. No driver knows another. */
 
+export {
+  BLOCK_SIZE,
+  COMMAND_SIZE,
+  COMPLETION_SIZE,
+  type CommandCompletion,
+  createIoCompletionQueue,
+  createIoSubmissionQueue,
+  decodeCommand,
+  decodeCompletion,
+  deleteIoCompletionQueue,
+  deleteIoSubmissionQueue,
+  encodeCommand,
+  encodeCompletion,
+  flush,
+  identifyController,
+  ioRead,
+  ioWrite,
+  type NvmeCommand,
+} from './nvme/commands.ts';
+export { NvmeController, type NvmeOptions } from './nvme/controller.ts';
+export type { ControllerAccess, QueueMemory } from './nvme/controller-access.ts';
+export type { CmbOptions } from './nvme/controller-memory.ts';
+export { QueuePair, type QueuePairLayout } from './nvme/queue-pair.ts';
+export {
+  type CmbPlace,
+  headDoorbell,
+  REGISTER,
+  REGISTER_PAGE_SIZE,
+  tailDoorbell,
+} from './nvme/registers.ts';
+export { type DriverLayout, NvmeDriver } from './nvme/spdk.ts';
+export { STATUS, type StatusName } from './nvme/status.ts';
+export {
+  ACCESS_LOCAL_WRITE,
+  ACCESS_REMOTE_READ,
+  ACCESS_REMOTE_WRITE,
+  MemoryRegion,
+  type MrMode,
+  type RegDmabufMr,
+} from './rdma-nic/memory-region.ts';
+export { PATH_MTU_MAX, RdmaNic, type RdmaNicOptions } from './rdma-nic/nic.ts';
+export type { NakStatus, RdmaPacket } from './rdma-nic/packets.ts';
+export { type RdmaResult, RemotePeer } from './rdma-nic/remote-peer.ts';
+export { UmemDmabuf, type UmemWindow } from './rdma-nic/umem-dmabuf.ts';
 export { VfioBarMapping } from './vfio-pci/vfio-bar-mapping.ts';
 export { VfioContainer } from './vfio-pci/vfio-container.ts';
 export { VfioDmaBuf } from './vfio-pci/vfio-dma-buf.ts';

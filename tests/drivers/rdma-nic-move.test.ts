@@ -66,6 +66,8 @@ class FakeMover implements DmaBufOps<FakeMover> {
     const { resv } = dmabuf;
     yield* resv.lock();
     if ((yield* this.pins.read()) === 0) {
+      // Twice: the second one finds accesses under way that the first has covered.
+      yield* dmabuf.invalidateMappings();
       yield* dmabuf.invalidateMappings();
       // Accesses under way, and the copy before this one.
       yield* resv.wait('bookkeep');

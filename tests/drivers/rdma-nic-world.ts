@@ -249,6 +249,9 @@ export class World {
     expect(this.vfio.dmabufs.value).toEqual([]);
     expect([...this.spdk.fds.value.keys()]).toEqual([]);
     expect(this.kernel.machine.memory.pagesInUse).toBe(0);
+    const made = eventsOf(this.trace, 'fence.init').map(({ fence }) => fence);
+    const signaled = eventsOf(this.trace, 'fence.signal').map(({ fence }) => fence);
+    expect(signaled.toSorted()).toEqual(made.toSorted());
   }
 }
 

@@ -196,6 +196,18 @@ describe('capability lists', () => {
     expect(decodeConfig(bytes).acs).toEqual({ capability: 0, control: 0x1d });
   });
 
+  test('are not looked for in an extended space that does not answer', () => {
+    const bytes = endpoint().fill(0xff, 0x100);
+    expect(decodeConfig(bytes)).toMatchObject({ acs: null, problems: [] });
+    expect(decodeConfig(bytes).capabilities).toHaveLength(1);
+  });
+
+  test('are not looked for in what a conventional function has for an extended space', () => {
+    const bytes = new Uint8Array(4096);
+    setDword(bytes, 0x100, 0x1_000d);
+    expect(decodeConfig(bytes)).toMatchObject({ acs: null, capabilities: [] });
+  });
+
   test('are not looked for in an extended space that repeats the first 256 bytes', () => {
     const bytes = endpoint();
     setDword(bytes, 0, 0x1021_15b3);

@@ -84,7 +84,9 @@ describe('encoding', () => {
   test('replaces an extended space that repeats the first 256 bytes', () => {
     const [spec] = fc.sample(FUNCTION, { numRuns: 1, seed: 1 });
     const acs = { capability: 0x1f, control: 0x1d };
-    const fn = { ...spec, type: 'endpoint', bridge: null, bars: [], acs } as FunctionSpec;
+    // Ids that read as the header of a capability, with the next one at 0x140.
+    const ids = { vendor: 0x0001, device: 0x1400 };
+    const fn = { ...spec, ...ids, type: 'endpoint', bridge: null, bars: [], acs } as FunctionSpec;
     const evidence = encodeConfig(fn);
     for (let at = 256; at < 4096; at += 256) evidence.set(evidence.subarray(0, 256), at);
     expect(decodeConfig(evidence).acs).toBeNull();

@@ -95,6 +95,10 @@ const FIELD_CASES: readonly Case[] = [
     { 'functions[0].vendor': '8086' },
   ],
   [
+    `functions[0].vendor: expected an integer of 0 to 65535${OR_HEX}, got "0x${'0'.repeat(37)}…`,
+    { 'functions[0].vendor': `0x${'0'.repeat(4096)}` },
+  ],
+  [
     `memory[0].start: expected an integer of 0x0 to 0xfffffffffffff${OR_HEX}, got 0.5`,
     { 'memory[0].start': 0.5 },
   ],
@@ -215,6 +219,10 @@ const VIRTUAL_CASES: readonly Case[] = [
   [
     'functions[6].address: expected a bus of 0x4 to 0x4, below 0000:02:01.0, got 0x3',
     { 'functions[6].address': '03:00.1' },
+  ],
+  [
+    'functions[6].address: expected a bus of 0x4 to 0x4, below 0000:02:01.0, got 0x5',
+    { 'functions[6].address': '05:00.1' },
   ],
 ];
 

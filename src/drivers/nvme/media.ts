@@ -39,6 +39,13 @@ export class Media {
     return this.memory.load(lba * BLOCK_SIZE, blocks * BLOCK_SIZE);
   }
 
+  /** What is on the blocks, for who looks from outside when nothing runs any more. No step. */
+  peek(lba: number, blocks: number): Uint8Array {
+    const bytes = new Uint8Array(blocks * BLOCK_SIZE);
+    this.memory.read(lba * BLOCK_SIZE, bytes);
+    return bytes;
+  }
+
   /**
    * A step that writes whole blocks, which must exist.
    *
