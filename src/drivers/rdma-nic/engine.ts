@@ -47,7 +47,7 @@ export interface EngineEvents {
   drained(region: MemoryRegion, fence: DmaFence): Atomic;
 }
 
-/** What the engine is wired to. */
+/** What an engine is wired to. */
 export interface EngineParts {
   readonly fn: PciFunction;
   readonly port: WirePort<RdmaPacket>;
@@ -57,7 +57,7 @@ export interface EngineParts {
   readonly pathMtu: number;
 }
 
-/** The engine of one card. */
+/** The engine of one connection. */
 export class RdmaEngine {
   private readonly parts: EngineParts;
   private readonly events: EngineEvents;
