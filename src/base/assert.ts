@@ -1,6 +1,7 @@
 /**
- * Our own invariants. A failed assertion is a bug in peerbuf, never in the driver under study, and it
- * ends the run. Drivers that break the contract are recorded in the trace instead (see `trace.ts`).
+ * Our own invariants. A failed assertion is a bug in peerbuf, never in the driver under study, and
+ * it ends the run. Drivers that break the contract are recorded in the trace instead (see
+ * `trace.ts`).
  */
 
 /** Thrown by {@link assert}: peerbuf itself is wrong. */

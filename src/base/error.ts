@@ -1,9 +1,9 @@
 /**
- * The one error of peerbuf's verbs. The same class is thrown by the model and by real Linux, so that
- * code which handles `EBUSY` need not know who said so.
+ * The one error of peerbuf's verbs. The same class is thrown by the model and by real Linux, so
+ * that code which handles `EBUSY` need not know who said so.
  *
- * Three fates, never mixed: a call that cannot be done throws {@link DmaBufError}; a driver that breaks
- * the contract is recorded in the trace; a bug of ours fails an `assert`.
+ * Three fates, never mixed: a call that cannot be done throws {@link DmaBufError}; a driver that
+ * breaks the contract is recorded in the trace; a bug of ours fails an `assert`.
  */
 
 /** Error numbers as Linux has them on x86-64 and arm64, positive. */

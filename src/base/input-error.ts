@@ -1,6 +1,6 @@
 /**
- * What peerbuf says of input that it cannot use: a torn capture, a trace that is none, a wrong flag.
- * One line that names the source, the place in it and what was expected there.
+ * What peerbuf says of input that it cannot use: a torn capture, a trace that is none, a wrong
+ * flag. One line that names the source, the place in it and what was expected there.
  */
 
 /** Input that cannot be used. The command line prints it as one line and leaves with status 2. */

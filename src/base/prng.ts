@@ -1,6 +1,6 @@
 /**
- * Seeded random numbers: sfc32 started from one 53-bit seed. Everything random in peerbuf comes from
- * here, so that a seed names a run.
+ * Seeded random numbers: sfc32 started from one 53-bit seed. Everything random in peerbuf comes
+ * from here, so that a seed names a run.
  *
  * @source Chris Doty-Humphrey's PractRand, sfc32
  */

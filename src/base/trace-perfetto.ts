@@ -1,7 +1,7 @@
 /**
- * A trace for the eye: a drawing in the Chrome Trace Event JSON format, which ui.perfetto.dev opens.
- * A process per role, a thread per actor, spans, and arrows from a signal to whoever waited. It is
- * not for reading back: that is what `trace-json.ts` writes.
+ * A trace for the eye: a drawing in the Chrome Trace Event JSON format, which ui.perfetto.dev
+ * opens. A process per role, a thread per actor, spans, and arrows from a signal to whoever waited.
+ * It is not for reading back: that is what `trace-json.ts` writes.
  *
  * One step is drawn as one microsecond, because virtual time would draw nothing: it stands still
  * while anybody can go on, and passes only when all wait. It is in the arguments as `t`. Events of

@@ -1,10 +1,10 @@
 /**
  * What happened: one discriminated union of events. The machine and the framework write it (drivers
- * never do), and so will the reader of real kernel traces; checker, studio and command line read it.
- * Events are plain data with ids, so a trace survives a file.
+ * never do), and so will the reader of real kernel traces; checker, studio and command line read
+ * it. Events are plain data with ids, so a trace survives a file.
  *
- * Objects are named by number (`buffer: 3` is the third dma-buf of the run) and devices by their name.
- * Addresses are numbers of the kind that the field says.
+ * Objects are named by number (`buffer: 3` is the third dma-buf of the run) and devices by their
+ * name. Addresses are numbers of the kind that the field says.
  */
 
 /** Version of the event format; a change of meaning changes the number. */

@@ -2,15 +2,16 @@
  * Fits what a capture shows together into a machine, with the least assumed and all of that said.
  */
 
-import type {
-  BarSpec,
-  BridgeSpec,
-  FunctionSpec,
-  HostBridgeSpec,
-  MachineSpec,
-  WindowSpec,
+import {
+  type BarSpec,
+  type BridgeSpec,
+  compareBdf,
+  type FunctionSpec,
+  type HostBridgeSpec,
+  MACHINE_SCHEMA,
+  type MachineSpec,
+  type WindowSpec,
 } from '../machine/index.ts';
-import { compareBdf, MACHINE_SCHEMA } from '../machine/index.ts';
 import type { Capture } from './capture.ts';
 import { findFamily, type Member } from './family.ts';
 import { guessTypes } from './guess-type.ts';

@@ -2,8 +2,7 @@
  * The configuration space that a capture holds for one function, and how far it can be believed.
  */
 
-import { hexOfBytes } from '../machine/pci/config-bytes.ts';
-import { type ConfigFacts, decodeConfig } from '../machine/pci/config-space.ts';
+import { type ConfigFacts, decodeConfig, hexOfBytes } from '../machine/index.ts';
 import type { NoteTally } from './note-tally.ts';
 
 /** The lengths that Linux hands out, longest first. */

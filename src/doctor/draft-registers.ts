@@ -1,8 +1,7 @@
 /** What both readers of captures make of registers: BARs without sizes, and virtual functions. */
 
 import { PAGE_SIZE } from '../base/index.ts';
-import type { BarSpec } from '../machine/index.ts';
-import type { ConfigFacts } from '../machine/pci/config-space.ts';
+import type { BarSpec, ConfigFacts } from '../machine/index.ts';
 import type { VirtualFunctions } from './capture.ts';
 
 /** Size assumed for an I/O BAR; the smallest there is. */

@@ -3,8 +3,7 @@
  * configuration space and so no PCI Express capability.
  */
 
-import type { PciType } from '../machine/index.ts';
-import { bridgeRule } from '../machine/pci/pcie-type.ts';
+import { bridgeRule, type PciType } from '../machine/index.ts';
 
 /** What is needed of a function. */
 export interface TypedFunction {

@@ -6,8 +6,13 @@
  */
 
 import { InputError, PAGE_SIZE } from '../base/index.ts';
-import { type BarSpec, type BridgeSpec, formatBdf, type MachineSpec } from '../machine/index.ts';
-import type { ConfigFacts } from '../machine/pci/config-space.ts';
+import {
+  type BarSpec,
+  type BridgeSpec,
+  type ConfigFacts,
+  formatBdf,
+  type MachineSpec,
+} from '../machine/index.ts';
 import { assembleMachine } from './assemble.ts';
 import type { CaptureFacts, FunctionDraft } from './capture.ts';
 import { configEvidence, noteProblems } from './config-evidence.ts';

@@ -1,7 +1,12 @@
 /** One PCI function as its directory in sysfs shows it. @source reference/p2p-topology.md 3.1 */
 
-import { type BarSpec, type BridgeSpec, formatBdf, parseBdf } from '../machine/index.ts';
-import type { ConfigFacts } from '../machine/pci/config-space.ts';
+import {
+  type BarSpec,
+  type BridgeSpec,
+  type ConfigFacts,
+  formatBdf,
+  parseBdf,
+} from '../machine/index.ts';
 import type { FunctionDraft } from './capture.ts';
 import { configEvidence, noteProblems } from './config-evidence.ts';
 import { barsOfRegisters, busAddressesOf, virtualFunctionsOf } from './draft-registers.ts';

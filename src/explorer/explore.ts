@@ -1,6 +1,6 @@
 /**
- * Runs a program many times, each time in another order, and keeps what went wrong. Here the orders are
- * random; every execution has a seed of its own, so each can be repeated by itself.
+ * Runs a program many times, each time in another order, and keeps what went wrong. Here the orders
+ * are random; every execution has a seed of its own, so each can be repeated by itself.
  *
  * Not exhaustive: that nothing was found proves nothing.
  */
@@ -139,8 +139,8 @@ const FAILURES_KEPT_MAX = 10;
 const PROGRESS_EVERY = 100;
 
 /**
- * Runs a program under many random schedules. The first is run twice, to make sure that nothing but the
- * schedule decides what happens.
+ * Runs a program under many random schedules. The first is run twice, to make sure that nothing but
+ * the schedule decides what happens.
  */
 export function exploreRandom(program: Program, options: ExploreOptions): Exploration {
   const results = new Map<string, number>();

@@ -1,5 +1,6 @@
 /**
- * One device's place at a buffer. The importer maps through it; the exporter learns from it who asks.
+ * One device's place at a buffer. The importer maps through it; the exporter learns from it who
+ * asks.
  *
  * @source drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A.12 to A.17
  */
@@ -19,7 +20,9 @@ export class Attachment<P = unknown> {
   readonly importerPriv: unknown;
   /** Number in the trace. */
   readonly number: number;
-  /** True if the importer can use another device's memory; the exporter may take it away at attach. */
+  /**
+   * True if the importer can use another device's memory; the exporter may take it away at attach.
+   */
   peer2peer: boolean;
   /** The exporter's own. */
   priv: unknown = null;
@@ -56,7 +59,8 @@ export class Attachment<P = unknown> {
    * Asks that the memory stay where it is. Nothing to do for an exporter that never moves any.
    *
    * @throws {@link DmaBufError} what the exporter says.
-   * @context May sleep. The caller holds the reservation. For dynamic importers; others get a warning.
+   * @context May sleep. The caller holds the reservation. For dynamic importers; others get a
+   *   warning.
    * @source `dma_buf_pin()`
    */
   *pin(): Task {
@@ -84,14 +88,14 @@ export class Attachment<P = unknown> {
   }
 
   /**
-   * Maps the buffer for this device and returns where the device sees it. A static importer's memory is
-   * pinned around the mapping, and moves under way are waited for; a dynamic importer waits for
-   * `kernel` fences itself before its device touches anything.
+   * Maps the buffer for this device and returns where the device sees it. A static importer's
+   * memory is pinned around the mapping, and moves under way are waited for; a dynamic importer
+   * waits for `kernel` fences itself before its device touches anything.
    *
    * @param direction - Which way data flows until the unmap.
    * @returns Pieces in the order of the buffer; lengths add up to its size.
-   * @throws {@link DmaBufError} what the exporter says: `EINVAL` no route to the device, `ENODEV` the
-   *   memory was withdrawn, `ENOMEM` no address left.
+   * @throws {@link DmaBufError} what the exporter says: `EINVAL` no route to the device, `ENODEV`
+   *   the memory was withdrawn, `ENOMEM` no address left.
    * @context May sleep. The caller holds the reservation.
    * @source `dma_buf_map_attachment()`
    */
@@ -142,7 +146,11 @@ export class Attachment<P = unknown> {
     });
   }
 
-  /** Calls the importer's `invalidateMappings`, if it has one. For the core. */
+  /**
+   * Calls the importer's `invalidateMappings`, if it has one. For the core.
+   *
+   * @context May sleep. The reservation is held.
+   */
   *invalidate(): Task {
     const ops = this.importerOps;
     if (ops?.invalidateMappings === undefined) return;

@@ -3,8 +3,8 @@
  * memory share. Across a switch it hands out bus addresses and touches no IOMMU; through the root
  * complex it maps.
  *
- * DIFFERS: in 7.2 several ranges behind an IOMMU are all linked at offset 0 and the table leaks; here
- * they are linked one behind the other, as the code means to, and nothing leaks.
+ * DIFFERS: in 7.2 several ranges behind an IOMMU are all linked at offset 0 and the table leaks;
+ * here they are linked one behind the other, as the code means to, and nothing leaks.
  *
  * @source `dma_buf_phys_vec_to_sgt()`, drivers/dma-buf/dma-buf-mapping.c, v7.2;
  *   reference/linux-dma-buf.md C.6
@@ -66,8 +66,8 @@ class PhysVecTable implements SgTable {
  * Maps physical ranges of a provider for the attachment's device.
  *
  * @param physVec - Page-aligned ranges, in the order of the buffer.
- * @throws {@link DmaBufError} `EINVAL` the device cannot reach the provider: `detail` says why and what
- *   would help; or there is no range at all. `ENOMEM` no I/O address left.
+ * @throws {@link DmaBufError} `EINVAL` the device cannot reach the provider: `detail` says why and
+ *   what would help; or there is no range at all. `ENOMEM` no I/O address left.
  * @context May sleep. The caller holds the reservation.
  */
 export function* dmaBufPhysVecToSgt(

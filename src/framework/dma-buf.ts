@@ -15,13 +15,13 @@ import type { Process } from './process.ts';
 import type { SgTable } from './scatterlist.ts';
 
 /**
- * What an exporter does (`struct dma_buf_ops`). `P` is the exporter's own state of a buffer. A callback
- * that fails throws {@link DmaBufError}; the core passes it on.
+ * What an exporter does (`struct dma_buf_ops`). `P` is the exporter's own state of a buffer. A
+ * callback that fails throws {@link DmaBufError}; the core passes it on.
  */
 export interface DmaBufOps<P> {
   /**
-   * Optional. A device wants in; the exporter may refuse, or take {@link Attachment.peer2peer} away.
-   * The attachment is not on the list yet.
+   * Optional. A device wants in; the exporter may refuse, or take {@link Attachment.peer2peer}
+   * away. The attachment is not on the list yet.
    *
    * @context May sleep. The reservation is not locked.
    */
@@ -59,8 +59,8 @@ export interface DmaBufOps<P> {
    */
   unmapDmaBuf(attachment: Attachment<P>, table: SgTable, direction: DmaDirection): Task;
   /**
-   * Mandatory. The last reference is gone. Whoever kept the buffer on a list takes it off here, under
-   * the list's lock.
+   * Mandatory. The last reference is gone. Whoever kept the buffer on a list takes it off here,
+   * under the list's lock.
    *
    * @context May sleep. No lock is held; runs later than the last put, perhaps on another thread.
    */
@@ -72,8 +72,8 @@ export interface AttachOps {
   /** True if the device can use memory of another device. The exporter may still say no. */
   readonly allowPeer2Peer: boolean;
   /**
-   * Optional. Everything mapped so far is stale: map anew before the next access, and unmap what there
-   * was in bounded time. Access that cannot be stopped at once is covered by a fence.
+   * Optional. Everything mapped so far is stale: map anew before the next access, and unmap what
+   * there was in bounded time. Access that cannot be stopped at once is covered by a fence.
    *
    * @context May sleep. The reservation is locked; must not lock it, attach or detach.
    */
@@ -130,7 +130,8 @@ export class DmaBuf<P = unknown> {
    * Makes a buffer of an exporter's memory. The caller owns its first reference; there is no
    * descriptor yet.
    *
-   * @throws {@link DmaBufError} `EINVAL`, and a kernel warning, if exactly one of pin and unpin is there.
+   * @throws {@link DmaBufError} `EINVAL`, and a kernel warning, if exactly one of pin and unpin is
+   *   there.
    * @context May sleep. The reservation is not locked.
    * @source `dma_buf_export()`
    */
@@ -182,7 +183,8 @@ export class DmaBuf<P = unknown> {
   }
 
   /**
-   * Takes a reference; the caller has one already. On a buffer whose count is zero: a kernel warning.
+   * Takes a reference; the caller has one already. On a buffer whose count is zero: a kernel
+   * warning.
    *
    * @context Any.
    * @source `get_dma_buf()`
@@ -222,7 +224,8 @@ export class DmaBuf<P = unknown> {
    *
    * @param device - The one that will do the DMA; null for one that cannot, which is refused.
    * @param importerPriv - The importer's own; handed back in {@link Attachment.importerPriv}.
-   * @throws {@link DmaBufError} `EINVAL`, with a kernel warning, without a device; what the exporter says.
+   * @throws {@link DmaBufError} `EINVAL`, with a kernel warning, without a device; what the
+   *   exporter says.
    * @context May sleep. The reservation is not locked.
    * @source `dma_buf_dynamic_attach()`
    */
@@ -270,8 +273,8 @@ export class DmaBuf<P = unknown> {
   }
 
   /**
-   * Removes an attachment. That everything is unmapped and unpinned is the importer's duty; the core
-   * does not look.
+   * Removes an attachment. That everything is unmapped and unpinned is the importer's duty; the
+   * core does not look.
    *
    * @context May sleep. The reservation is not locked.
    * @source `dma_buf_detach()`
@@ -296,8 +299,9 @@ export class DmaBuf<P = unknown> {
   }
 
   /**
-   * Tells every importer that wants to know that its mappings are stale, newest attachment first. When
-   * this returns they may still be in use: wait for the fences up to `bookkeep`, and for the unmaps.
+   * Tells every importer that wants to know that its mappings are stale, newest attachment first.
+   * When this returns they may still be in use: wait for the fences up to `bookkeep`, and for the
+   * unmaps.
    *
    * @context May sleep. The caller, the exporter, holds the reservation.
    * @source `dma_buf_invalidate_mappings()`, until 7.0 `dma_buf_move_notify()`
@@ -322,7 +326,9 @@ class BufferFile extends KernelFile {
 }
 
 const BUFFER_FILE_OPERATIONS: FileOperations = {
-  /** The kernel's order: off the list, the exporter's release, and only then a look at what is left. */
+  /**
+   * The kernel's order: off the list, the exporter's release, and only then a look at what is left.
+   */
   *release(file: KernelFile): Task {
     if (!(file instanceof BufferFile)) return;
     const { buf } = file;

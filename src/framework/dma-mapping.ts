@@ -1,8 +1,10 @@
 /**
- * The DMA API: makes memory reachable for one device and says under which address. What it does depends
- * on the device's domain: with an IOMMU an entry in its table, without one the physical address itself.
+ * The DMA API: makes memory reachable for one device and says under which address. What it does
+ * depends on the device's domain: with an IOMMU an entry in its table, without one the physical
+ * address itself.
  *
- * @source kernel/dma/mapping.c, drivers/iommu/dma-iommu.c, v7.2; reference/linux-dma-buf.md C.2 to C.4
+ * @source kernel/dma/mapping.c, drivers/iommu/dma-iommu.c, v7.2; reference/linux-dma-buf.md C.2 to
+ *   C.4
  */
 
 import {
@@ -28,7 +30,9 @@ import type {
 /** What kind of memory is mapped: RAM, or the registers or memory of a device (`DMA_ATTR_MMIO`). */
 export type MappedKind = 'ram' | 'mmio';
 
-/** `struct dma_iova_state`: a block of I/O addresses that holds several pieces one behind the other. */
+/**
+ * `struct dma_iova_state`: a block of I/O addresses that holds several pieces one behind the other.
+ */
 export interface DmaIova {
   readonly domain: IommuDomain;
   readonly address: DmaAddr;
@@ -156,8 +160,8 @@ export function* dmaSyncForCpu(
 }
 
 /**
- * Without an IOMMU: RAM where the device sees it, and device memory at its physical address unchanged,
- * also where the bus has another view. Linux does just that.
+ * Without an IOMMU: RAM where the device sees it, and device memory at its physical address
+ * unchanged, also where the bus has another view. Linux does just that.
  */
 function directAddress(device: Device, phys: PhysAddr, kind: MappedKind): DmaAddr {
   const dmaOffset = device.pci?.node.hostBridge.spec.dmaOffset ?? 0;

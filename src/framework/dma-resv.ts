@@ -1,5 +1,6 @@
 /**
- * The reservation of a buffer: the lock that all parties take, and the fences of work that is under way.
+ * The reservation of a buffer: the lock that all parties take, and the fences of work that is under
+ * way.
  *
  * @source drivers/dma-buf/dma-resv.c, v7.2; reference/linux-dma-buf.md B.2
  */
@@ -22,8 +23,8 @@ import type { Kernel } from './kernel.ts';
 
 /**
  * What a fence stands for. A query for one usage finds it and all before it: `kernel`, memory being
- * moved or cleared; `write` and `read`, implicit synchronisation; `bookkeep`, everything else that uses
- * the memory.
+ * moved or cleared; `write` and `read`, implicit synchronisation; `bookkeep`, everything else that
+ * uses the memory.
  */
 export type DmaResvUsage = 'kernel' | 'write' | 'read' | 'bookkeep';
 
@@ -99,8 +100,8 @@ export class DmaResv {
   }
 
   /**
-   * Adds a fence. It replaces one of the same context that it comes after, if that had the same or a
-   * weaker usage, or any that is signaled.
+   * Adds a fence. It replaces one of the same context that it comes after, if that had the same or
+   * a weaker usage, or any that is signaled.
    *
    * @context The caller holds the lock and has reserved room; without, the kernel stops (BUG).
    * @source `dma_resv_add_fence()`

@@ -1,7 +1,7 @@
 /**
  * An open file: the counted thing behind descriptors. The last put does not release at once: a user
- * thread does it on its way back to user mode, everybody else leaves it to a worker. So a release never
- * runs under a lock of who dropped the last reference.
+ * thread does it on its way back to user mode, everybody else leaves it to a worker. So a release
+ * never runs under a lock of who dropped the last reference.
  *
  * @source fs/file_table.c; reference/linux-dma-buf.md A.5, A.6
  */

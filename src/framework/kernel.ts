@@ -49,7 +49,8 @@ export class Kernel {
   }
 
   /**
-   * Puts a release off: a user thread does it on its way out of the kernel, others leave it to a worker.
+   * Puts a release off: a user thread does it on its way out of the kernel, others leave it to a
+   * worker.
    *
    * @context Any.
    * @source `__fput_deferred()`

@@ -1,6 +1,6 @@
 /**
- * A refused route in words: why, and what would make it work. The kernel has an error number and a line
- * in its log; people need the change that helps.
+ * A refused route in words: why, and what would make it work. The kernel has an error number and a
+ * line in its log; people need the change that helps.
  *
  * @source reference/p2p-topology.md 1.7, 5.2, 5.3
  */
@@ -62,7 +62,9 @@ function bridges(provider: PciNode, client: PciNode): string {
     const { vendor, device: id } = device.spec;
     return `${bridge.name} (${hex4(vendor)}:${hex4(id)})`;
   });
-  return `host bridge${names.length > 1 ? 's' : ''} ${names.join(' and ')} ${names.length > 1 ? 'are' : 'is'}`;
+  const [one, other] = names;
+  if (other === undefined) return `host bridge ${one} is`;
+  return `host bridges ${one} and ${other} are`;
 }
 
 function hex4(value: number): string {
@@ -79,8 +81,8 @@ function adviceFor({ mapType, reason, redirects, common }: P2pRoute): readonly P
         change: 'kernel-parameter',
         value: `pci=disable_acs_redir=${ports.join(';')}`,
         text:
-          `boot with pci=disable_acs_redir=${ports.join(';')}: the switch then carries the requests` +
-          ' itself. It weakens the isolation between the devices below these ports',
+          `boot with pci=disable_acs_redir=${ports.join(';')}: the switch then carries the` +
+          ' requests itself. It weakens the isolation between the devices below these ports',
       },
       TRUSTED_MACHINE,
     ];
@@ -104,8 +106,8 @@ const TRUSTED_MACHINE: P2pAdvice = {
   change: 'machine',
   value: '',
   text:
-    'use a machine whose root complex Linux trusts: AMD Zen or later, or an Intel Xeon from Skylake-SP' +
-    ' on; otherwise copy through RAM',
+    'use a machine whose root complex Linux trusts: AMD Zen or later, or an Intel Xeon from' +
+    ' Skylake-SP on; otherwise copy through RAM',
 };
 
 const CAPTURE_ACS: P2pAdvice = {

@@ -1,6 +1,6 @@
 /**
- * Which root complexes Linux trusts to carry requests from one device to another: a rule about CPUs and
- * a list of host bridges. Both are what Linux 7.2 believes, not what hardware does.
+ * Which root complexes Linux trusts to carry requests from one device to another: a rule about CPUs
+ * and a list of host bridges. Both are what Linux 7.2 believes, not what hardware does.
  *
  * @source drivers/pci/p2pdma.c, v7.2; reference/linux-dma-buf.md D.4
  */
@@ -44,8 +44,8 @@ const HOST_BRIDGES: readonly ListedBridge[] = [
 const ZEN_FAMILY = 0x17;
 
 /**
- * The CPU rule: every AMD processor from Zen on carries peer requests, whatever the bridges. Hygon is
- * another vendor and is not meant.
+ * The CPU rule: every AMD processor from Zen on carries peer requests, whatever the bridges. Hygon
+ * is another vendor and is not meant.
  *
  * @source `cpu_supports_p2pdma()`
  */
@@ -57,7 +57,8 @@ export function cpuSupportsP2pdma(cpu: CpuSpec): boolean {
 export type BridgeVerdict = 'allowed' | 'not-listed' | 'only-same-host-bridge';
 
 /**
- * Looks the host bridges of a pair up. Two different ones must both be listed without the restriction.
+ * Looks the host bridges of a pair up. Two different ones must both be listed without the
+ * restriction.
  *
  * @source `host_bridge_whitelist()`
  */
@@ -68,8 +69,8 @@ export function hostBridgesAllow(provider: HostBridge, client: HostBridge): Brid
 }
 
 /**
- * The function that stands for a host bridge: the first one on its root bus, if it is at 00.0 or a root
- * port; else null, and the bridge counts as not listed.
+ * The function that stands for a host bridge: the first one on its root bus, if it is at 00.0 or a
+ * root port; else null, and the bridge counts as not listed.
  *
  * @source `pci_host_bridge_dev()`
  */

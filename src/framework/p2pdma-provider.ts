@@ -1,6 +1,6 @@
 /**
- * Peer memory as the simulated kernel knows it: one provider per memory BAR, and the cached verdict for
- * every client that asked.
+ * Peer memory as the simulated kernel knows it: one provider per memory BAR, and the cached verdict
+ * for every client that asked.
  *
  * @source drivers/pci/p2pdma.c, v7.2; reference/linux-dma-buf.md C.5, D.1, D.5
  */
@@ -32,7 +32,10 @@ export function pciP2pdmaBusAddrMap(provider: P2pProvider, phys: PhysAddr): BusA
   return busAddr(phys + provider.busOffset);
 }
 
-/** The peer-to-peer state of one function (`struct pci_p2pdma`). The value caches verdicts by client. */
+/**
+ * The peer-to-peer state of one function (`struct pci_p2pdma`). The value caches verdicts by
+ * client.
+ */
 export class P2pdma extends Cell<ReadonlyMap<PciNode, P2pRoute>> {
   readonly owner: PciFunction;
   private readonly providers = new Map<number, P2pProvider>();

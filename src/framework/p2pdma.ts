@@ -1,10 +1,10 @@
 /**
- * Linux's rule for peer-to-peer: can a client device reach the memory of a provider device, and is the
- * way straight through a switch or through the root complex? This is the only implementation of the
- * rule; the simulated kernel and the doctor both call it.
+ * Linux's rule for peer-to-peer: can a client device reach the memory of a provider device, and is
+ * the way straight through a switch or through the root complex? This is the only implementation of
+ * the rule; the simulated kernel and the doctor both call it.
  *
- * The rule looks at the tree, at ACS control, at the CPU and at a list. It does not look at what the
- * hardware does; that is `machine/pci/fabric`.
+ * The rule looks at the tree, at ACS control, at the CPU and at a list. It does not look at what
+ * the hardware does; that is `machine/pci/fabric`.
  *
  * @source `calc_map_type_and_dist()`, drivers/pci/p2pdma.c, v7.2; reference/linux-dma-buf.md D.3
  */
@@ -12,13 +12,13 @@
 import type { CpuSpec, PciNode } from '../machine/index.ts';
 import { type BridgeVerdict, cpuSupportsP2pdma, hostBridgesAllow } from './p2pdma-host-bridges.ts';
 
-/** ACS control bits that make a port send peer requests up: redirect of requests and completions, and
- *  egress control. */
+/** ACS control bits that make a port send peer requests up: redirect of requests and completions,
+ *  and egress control. */
 export const ACS_REDIRECT_MASK: number = 0x04 | 0x08 | 0x20;
 
 /**
- * How the client may address the provider's memory (`enum pci_p2pdma_map_type`). `unknown` if a fact
- * that decides it is missing; a running kernel never says so.
+ * How the client may address the provider's memory (`enum pci_p2pdma_map_type`). `unknown` if a
+ * fact that decides it is missing; a running kernel never says so.
  */
 export type P2pMapType = 'bus-address' | 'through-host-bridge' | 'not-supported' | 'unknown';
 
@@ -44,9 +44,9 @@ export interface P2pRoute {
   readonly mapType: P2pMapType;
   readonly reason: P2pReason;
   /**
-   * The kernel's number: steps from both to the common bridge, or to the top. Also counted where the
-   * pair is not supported; {@link p2pDistance} then says -1. Distance 4 is both "one switch" and "two
-   * root ports": it is no measure of a route's quality.
+   * The kernel's number: steps from both to the common bridge, or to the top. Also counted where
+   * the pair is not supported; {@link p2pDistance} then says -1. Distance 4 is both "one switch"
+   * and "two root ports": it is no measure of a route's quality.
    */
   readonly distance: number;
   /** The bridge (or the function itself) at which the two paths meet; null if they do not. */

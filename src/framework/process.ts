@@ -29,8 +29,8 @@ export class Process {
   }
 
   /**
-   * Runs `body` as a system call of the current thread: releases that the call put off run before it
-   * returns, also when it fails.
+   * Runs `body` as a system call of the current thread: releases that the call put off run before
+   * it returns, also when it fails.
    *
    * @context The thread holds no lock.
    */
@@ -75,6 +75,7 @@ export class Process {
    *
    * @param size - Bytes; a multiple of the page size.
    * @throws {@link DmaBufError} `ENOMEM`.
+   * @context May sleep.
    */
   *allocate(size: number, node = 0): Task<UserPages> {
     assert(size > 0 && size % PAGE_SIZE === 0, 'a process allocates whole pages');

@@ -1,9 +1,9 @@
 /**
- * What an importer gets for a buffer: where its device finds it. There is no page and no CPU address in
- * here, so importers cannot use what they must not.
+ * What an importer gets for a buffer: where its device finds it. There is no page and no CPU
+ * address in here, so importers cannot use what they must not.
  *
- * DIFFERS: Linux's `struct sg_table` is two tables in one, pages and device addresses; importers were
- * told to look at the second only, and some looked at the first. This one has no first.
+ * DIFFERS: Linux's `struct sg_table` is two tables in one, pages and device addresses; importers
+ * were told to look at the second only, and some looked at the first. This one has no first.
  *
  * @source reference/linux-dma-buf.md C.1; threads S000, S002, S004
  */
@@ -18,7 +18,10 @@ export interface SgEntry {
   readonly length: number;
 }
 
-/** A mapped buffer (`struct sg_table`): pieces in the order of the buffer; lengths add up to its size. */
+/**
+ * A mapped buffer (`struct sg_table`): pieces in the order of the buffer; lengths add up to its
+ * size.
+ */
 export interface SgTable {
   readonly entries: readonly SgEntry[];
 }

@@ -19,8 +19,7 @@ import {
   oneLine,
   oneLinePath,
 } from '../doctor/index.ts';
-import type { MachineSpec } from '../machine/index.ts';
-import { parseMachineSpec, readMachineSpec } from '../machine/spec/read-machine-spec.ts';
+import { type MachineSpec, parseMachineSpec, readMachineSpec } from '../machine/index.ts';
 import { errorCode, readBounded } from './bounded-read.ts';
 import { DirectoryTree } from './sys-tree.ts';
 import { readTar } from './tar-tree.ts';

@@ -1,5 +1,6 @@
 /**
- * An actor runs one task: a user's thread, a kernel worker, a device's engine, a peer beyond the wire.
+ * An actor runs one task: a user's thread, a kernel worker, a device's engine, a peer beyond the
+ * wire.
  */
 
 import type { ActorRole } from '../base/index.ts';
@@ -69,8 +70,8 @@ export class Actor {
 }
 
 /**
- * Numbers for actors that agree between executions: an actor is known by who spawned it and as which
- * child. A search over many executions shares one of these; a single run makes its own.
+ * Numbers for actors that agree between executions: an actor is known by who spawned it and as
+ * which child. A search over many executions shares one of these; a single run makes its own.
  */
 export class ActorIds {
   readonly #ids = new Map<string, number>();

@@ -1,10 +1,10 @@
 /**
- * The CPU's cache on a machine whose devices do not see it. A line that the CPU read stays as it was read
- * until it is invalidated; a line that the CPU wrote is in memory only once it is cleaned. A forgotten
- * sync therefore shows as stale bytes.
+ * The CPU's cache on a machine whose devices do not see it. A line that the CPU read stays as it
+ * was read until it is invalidated; a line that the CPU wrote is in memory only once it is cleaned.
+ * A forgotten sync therefore shows as stale bytes.
  *
- * DIFFERS: lines are never evicted by themselves, so what a driver forgot stays forgotten in every run.
- * All CPUs share one cache.
+ * DIFFERS: lines are never evicted by themselves, so what a driver forgot stays forgotten in every
+ * run. All CPUs share one cache.
  */
 
 import { Cell } from './cell.ts';
@@ -71,7 +71,9 @@ export class CpuCache extends Cell<null> {
   }
 }
 
-/** A range cut into lines: the line's start, the part of it, and where that part is in the range. */
+/**
+ * A range cut into lines: the line's start, the part of it, and where that part is in the range.
+ */
 function* pieces(
   offset: number,
   length: number,

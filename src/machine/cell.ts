@@ -1,10 +1,10 @@
 /**
- * A cell is one thing that several actors may touch: a lock, a counter, a register, a range of memory.
- * Whatever an actor does to the shared world is a step on a cell, so a search over interleavings knows
- * which steps can be swapped.
+ * A cell is one thing that several actors may touch: a lock, a counter, a register, a range of
+ * memory. Whatever an actor does to the shared world is a step on a cell, so a search over
+ * interleavings knows which steps can be swapped.
  *
- * Values are never changed in place: a step replaces them. So a cell's value at an earlier moment is
- * still known, and guards and classes can be asked about any moment.
+ * Values are never changed in place: a step replaces them. So a cell's value at an earlier moment
+ * is still known, and guards and classes can be asked about any moment.
  *
  * @source reference/explorer.md 6.1, 6.4
  */
@@ -15,9 +15,9 @@ import type { Scheduler } from './scheduler.ts';
  * How a step touches a cell. Two steps on one cell can be swapped unseen only if their classes
  * commute; see {@link commute}.
  *
- * `R` reads, and operations that changed nothing; `W` writes, and everything not listed; `S` the shared
- * side of a read-write lock; `G` a reference taken by one who holds one; `U` get-unless-zero that
- * succeeded; `P` put that did not reach zero; `A` an addition whose order nobody can see.
+ * `R` reads, and operations that changed nothing; `W` writes, and everything not listed; `S` the
+ * shared side of a read-write lock; `G` a reference taken by one who holds one; `U` get-unless-zero
+ * that succeeded; `P` put that did not reach zero; `A` an addition whose order nobody can see.
  */
 export type AccessClass = 'R' | 'W' | 'S' | 'G' | 'U' | 'P' | 'A';
 

@@ -1,6 +1,6 @@
 /**
- * The CPU's accesses: loads and stores to RAM, through a cache where devices do not see it, and to BARs,
- * which are never cached.
+ * The CPU's accesses: loads and stores to RAM, through a cache where devices do not see it, and to
+ * BARs, which are never cached.
  */
 
 import type { PhysAddr } from '../base/index.ts';
@@ -35,7 +35,9 @@ export class Cpu {
     return new CpuStore(this.placeOf(phys, bytes.length), bytes);
   }
 
-  /** A step that cleans the cache over a range of RAM; nothing to do where devices see the cache. */
+  /**
+   * A step that cleans the cache over a range of RAM; nothing to do where devices see the cache.
+   */
   clean(phys: PhysAddr, length: number): PreemptStep<void> {
     return new Maintain(this.machine, this.placeOf(phys, length), length, 'clean');
   }

@@ -1,6 +1,6 @@
 /**
- * A device as drivers and the framework see it: the one that will do the DMA (`struct device`). Which
- * device it is decides where a buffer can be reached and at which address.
+ * A device as drivers and the framework see it: the one that will do the DMA (`struct device`).
+ * Which device it is decides where a buffer can be reached and at which address.
  */
 
 import type { PciFunction } from './pci/function.ts';

@@ -1,6 +1,6 @@
 /**
- * Devices moving bytes. Writes are posted, so the device is not told of a fault; reads come back all
- * ones.
+ * Devices moving bytes. Writes are posted, so the device is not told of a fault; reads come back
+ * all ones.
  */
 
 import { assert, type DmaAddr } from '../base/index.ts';

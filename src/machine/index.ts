@@ -30,7 +30,19 @@ export {
   RegisterRegion,
   untilRegisters,
 } from './pci/bar-region.ts';
+export type { BarRegister } from './pci/bar-registers.ts';
 export { type Bdf, compareBdf, formatBdf, parseBdf } from './pci/bdf.ts';
+export type { BridgeRegisters } from './pci/bridge-registers.ts';
+export type { Capability } from './pci/capabilities.ts';
+export { bytesOfHex, hexOfBytes } from './pci/config-bytes.ts';
+export {
+  type ConfigFacts,
+  decodeConfig,
+  type HeaderKind,
+  type ResizableBar,
+  type SrIovFacts,
+} from './pci/config-space.ts';
+export { encodeConfig } from './pci/encode-config.ts';
 export { Fabric, type Landing, type MemoryRequest } from './pci/fabric.ts';
 export {
   COMMAND_BUS_MASTER,
@@ -41,8 +53,15 @@ export {
   type PlacedRegion,
   type RegionPlace,
 } from './pci/function.ts';
+export { bridgeRule } from './pci/pcie-type.ts';
 export { type BusBar, HostBridge, PciNode, PciTree } from './pci/tree.ts';
 export { MemoryBank, PhysicalMemory } from './physical-memory.ts';
+export {
+  type FabricOptions,
+  GENERATED_ENDPOINTS_MAX,
+  generateFabric,
+} from './presets/generate.ts';
+export { findPreset, PRESETS } from './presets/index.ts';
 export {
   Scheduler,
   type SchedulerOptions,
@@ -65,6 +84,13 @@ export type {
   WindowSpec,
 } from './spec/machine-spec.ts';
 export { MACHINE_SCHEMA } from './spec/machine-spec.ts';
+export {
+  FUNCTIONS_MAX,
+  HOST_BRIDGES_MAX,
+  parseMachineSpec,
+  readMachineSpec,
+} from './spec/read-machine-spec.ts';
+export { machineSpecToJson } from './spec/write-machine-spec.ts';
 export type { Strategy } from './strategy.ts';
 export { Allocation } from './sync/allocation.ts';
 export { Completion } from './sync/completion.ts';

@@ -1,7 +1,7 @@
 /**
- * The IOMMU: each device has a domain, each domain a table from I/O virtual addresses to physical ones.
- * A request that finds no entry, or not the right to write, goes nowhere and leaves a fault that names
- * device and address.
+ * The IOMMU: each device has a domain, each domain a table from I/O virtual addresses to physical
+ * ones. A request that finds no entry, or not the right to write, goes nowhere and leaves a fault
+ * that names device and address.
  *
  * DIFFERS: a removed entry is gone at once; Linux may batch the invalidation of the IOMMU's cache
  * (`DMA-FQ` domains) and leave it reachable for some milliseconds.

@@ -1,6 +1,6 @@
 /**
- * A running machine: the spec brought to life on a scheduler. It owns memory, fabric, IOMMU and CPU; the
- * functions on it come to life when somebody asks for them.
+ * A running machine: the spec brought to life on a scheduler. It owns memory, fabric, IOMMU and
+ * CPU; the functions on it come to life when somebody asks for them.
  */
 
 import { assert, DmaBufError, formatAddress } from '../base/index.ts';
@@ -61,8 +61,8 @@ export class Machine {
   }
 
   /**
-   * The function at `address`, brought to life if it was not. Ask at boot for those that a story uses:
-   * a function made by an actor is named after that actor.
+   * The function at `address`, brought to life if it was not. Ask at boot for those that a story
+   * uses: a function made by an actor is named after that actor.
    *
    * @throws {@link DmaBufError} `ENODEV` there is no such function; `EIO` its ACS could not be seen
    *   when the machine was captured.
@@ -97,11 +97,10 @@ export class Machine {
   fault(event: FaultEvent): void {
     this.faults.push(event);
     this.scheduler.record?.(event);
+    const { access, device, address, why } = event;
     const where = event.kind === 'pci.fault' ? event.at : 'IOMMU';
-    this.scheduler.find(
-      'fault',
-      `${event.access} by ${event.device} at ${formatAddress(event.address)}: ${where}: ${event.why}`,
-    );
+    const what = `${access} by ${device} at ${formatAddress(address)}`;
+    this.scheduler.find('fault', `${what}: ${where}: ${why}`);
   }
 
   /** Functions of one IOMMU group share a domain; one without a group has its own. */

@@ -1,6 +1,6 @@
 /**
- * A BAR in a process's address space. While it is not present, an access is a page fault: the kernel
- * decides then. Drivers that must stop a process from touching a device take it away (zap).
+ * A BAR in a process's address space. While it is not present, an access is a page fault: the
+ * kernel decides then. Drivers that must stop a process from touching a device take it away (zap).
  */
 
 import { addressPlus, type PhysAddr } from '../base/index.ts';

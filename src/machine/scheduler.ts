@@ -1,9 +1,9 @@
 /**
- * Runs one execution: actors take steps, one at a time, in the order that a strategy chooses. Time is
- * virtual and passes only when nobody can go on otherwise.
+ * Runs one execution: actors take steps, one at a time, in the order that a strategy chooses. Time
+ * is virtual and passes only when nobody can go on otherwise.
  *
- * An execution is a pure function of the program and the choices. Nothing here looks at the real clock
- * or at real randomness; a search starts a fresh scheduler for every execution.
+ * An execution is a pure function of the program and the choices. Nothing here looks at the real
+ * clock or at real randomness; a search starts a fresh scheduler for every execution.
  *
  * @source reference/explorer.md 5, 8
  */
@@ -227,7 +227,9 @@ export class Scheduler {
     }
   }
 
-  /** An error that left a task: the story's or the modelled world's is a finding, ours goes on up. */
+  /**
+   * An error that left a task: the story's or the modelled world's is a finding, ours goes on up.
+   */
   private failed(error: unknown): void {
     if (!isDmaBufError(error) && !(error instanceof WrongResult)) throw error;
     const wrong = error instanceof WrongResult;

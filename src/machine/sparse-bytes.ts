@@ -1,4 +1,6 @@
-/** A range of bytes of any size that takes memory only where it was written. Unwritten bytes are 0. */
+/**
+ * A range of bytes of any size that takes memory only where it was written. Unwritten bytes are 0.
+ */
 
 /** LIMIT: small enough that touching one page is cheap, large enough that copying a megabyte is. */
 const CHUNK_SIZE = 16 * 1024;

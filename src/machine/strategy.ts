@@ -24,6 +24,8 @@ export interface Strategy {
   /** Called right before a step takes effect, with the cells still as the step will find them. */
   before?(actor: Actor, step: Step): void;
 
-  /** Called when the execution is over. `actors` holds all of them; a blocked one keeps its step. */
+  /**
+   * Called when the execution is over. `actors` holds all of them; a blocked one keeps its step.
+   */
   finish?(outcome: Outcome, actors: readonly Actor[]): void;
 }

@@ -1,6 +1,6 @@
 /**
- * Tasks: code that the scheduler interleaves. A task is a generator; every `yield*` in it is a place
- * where the world may change, and what stands between two of them happens at once.
+ * Tasks: code that the scheduler interleaves. A task is a generator; every `yield*` in it is a
+ * place where the world may change, and what stands between two of them happens at once.
  *
  * A task yields *steps*. A step is one operation on shared state: it names the cells it touches and
  * how, says when it may run (its guard), and takes effect at the moment the scheduler chooses it.
@@ -33,10 +33,11 @@ export function wholeCell(cell: Cell, accessClass: AccessClass): Access {
 }
 
 /**
- * One operation on shared state. `yield*` a step to do it; its result is the value of the expression.
+ * One operation on shared state. `yield*` a step to do it; its result is the value of the
+ * expression.
  *
- * A step object is made for one use. It is its own iterator and its own iterator result, which makes
- * a `yield*` of it cost no allocation.
+ * A step object is made for one use. It is its own iterator and its own iterator result, which
+ * makes a `yield*` of it cost no allocation.
  */
 export abstract class Step<R = unknown> {
   /** What it does, for reports: `lock`, `dma write`. */
@@ -46,8 +47,8 @@ export abstract class Step<R = unknown> {
   /** True if it may put its actor to sleep, as `might_sleep()` says. */
   abstract readonly sleeps: boolean;
 
-  // Its three fields as an iterator result, plain for speed: an execution makes one step object after
-  // another, and private names cost a tenth of the time of a whole step.
+  // Its three fields as an iterator result, plain for speed: an execution makes one step object
+  // after another, and private names cost a tenth of the time of a whole step.
   value: unknown = null;
   done = false;
   started = false;

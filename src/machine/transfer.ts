@@ -1,6 +1,7 @@
 /**
- * Bytes on their way, whoever sent them: a transfer is one step, routed piece by piece. A piece lands in
- * RAM or in a region of a BAR; the first one that does not arrive ends the transfer with a fault.
+ * Bytes on their way, whoever sent them: a transfer is one step, routed piece by piece. A piece
+ * lands in RAM or in a region of a BAR; the first one that does not arrive ends the transfer with a
+ * fault.
  */
 
 import type { TraceBody } from '../base/index.ts';

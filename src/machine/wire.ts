@@ -1,6 +1,6 @@
 /**
- * A cable between two ports: packets arrive in order, with real bytes, and none is lost. What is beyond
- * the cable is somebody else's machine; a task of the story plays it.
+ * A cable between two ports: packets arrive in order, with real bytes, and none is lost. What is
+ * beyond the cable is somebody else's machine; a task of the story plays it.
  */
 
 import { Cell } from './cell.ts';
@@ -15,7 +15,9 @@ export interface Packet {
   readonly payload: Uint8Array;
 }
 
-/** One end of a wire. Its value is the queue of packets that arrived here and were not taken yet. */
+/**
+ * One end of a wire. Its value is the queue of packets that arrived here and were not taken yet.
+ */
 export class WirePort<P extends Packet> extends Cell<readonly P[]> {
   readonly scheduler: Scheduler;
   /** The other end. */

@@ -1,6 +1,6 @@
 /**
- * Which function of a machine plays which role. A captured machine's functions are played by our device
- * models; what makes one fit is its class and its BARs.
+ * Which function of a machine plays which role. A captured machine's functions are played by our
+ * device models; what makes one fit is its class and its BARs.
  */
 
 import { InputError } from '../base/index.ts';
@@ -40,8 +40,8 @@ export function candidatesFor(plan: MachinePlan, role: Role): readonly PciNode[]
 }
 
 /**
- * Finds a function for each role. Of several drives and cards the pair that the kernel lets meet, and
- * then the nearest, is taken; `wishes` override that.
+ * Finds a function for each role. Of several drives and cards the pair that the kernel lets meet,
+ * and then the nearest, is taken; `wishes` override that.
  *
  * @throws {@link InputError} the machine lacks a device, or a wished one does not fit.
  */

@@ -1,6 +1,6 @@
 /**
- * The owner goes away in the middle: SPDK ends while a remote peer writes into the memory that it lent.
- * Regions, descriptors and the device go, in whatever order the traffic leaves them.
+ * The owner goes away in the middle: SPDK ends while a remote peer writes into the memory that it
+ * lent. Regions, descriptors and the device go, in whatever order the traffic leaves them.
  */
 
 import { DmaBufError, PAGE_SIZE } from '../base/index.ts';
@@ -15,8 +15,9 @@ export const spdkExitsDuringTraffic: Scenario = defineScenario({
   id: 'spdk-exits-during-traffic',
   title: 'the process that lent the memory ends while a remote peer writes into it',
   story:
-    'SPDK lends controller memory to an RDMA card and ends, without a word to the peer that is writing ' +
-    'into it. What is under way is finished, the rest is refused, and nothing is left behind.',
+    'SPDK lends controller memory to an RDMA card and ends, without a word to the peer that is ' +
+    'writing into it. What is under way is finished, the rest is refused, and nothing is left ' +
+    'behind.',
   machine: 'server-switch',
   roles: ['nvme-drive', 'network-card'],
   boot: (stage) => new ExitStory(stage),

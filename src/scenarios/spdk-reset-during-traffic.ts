@@ -1,6 +1,7 @@
 /**
- * The same devices, and a reset in the middle: VFIO takes the memory back while a remote peer writes into
- * it, and gives it back. Nobody touches what was taken away, and traffic goes on afterwards.
+ * The same devices, and a reset in the middle: VFIO takes the memory back while a remote peer
+ * writes into it, and gives it back. Nobody touches what was taken away, and traffic goes on
+ * afterwards.
  */
 
 import { DmaBufError } from '../base/index.ts';
@@ -16,9 +17,10 @@ export const spdkResetDuringTraffic: Scenario = defineScenario({
   id: 'spdk-reset-during-traffic',
   title: 'a drive is reset while a remote peer writes into its controller memory',
   story:
-    'While a remote peer writes into the controller memory of a drive, SPDK resets the drive. VFIO ' +
-    'revokes the exported buffers, waits until the card has let go of them, resets, and restores. ' +
-    'Requests in between are refused; afterwards the peer stores its data as if nothing had been.',
+    'While a remote peer writes into the controller memory of a drive, SPDK resets the drive. ' +
+    'VFIO revokes the exported buffers, waits until the card has let go of them, resets, and ' +
+    'restores. Requests in between are refused; afterwards the peer stores its data as if ' +
+    'nothing had been.',
   machine: 'epyc-2s',
   roles: ['nvme-drive', 'network-card'],
   boot: (stage) => new ResetStory(stage),

@@ -1,7 +1,7 @@
 /**
- * The race of thread S003: a device keeps a list of its exported buffers without owning them. One thread
- * resets the device and walks the list; others close the last descriptors, so that a release may have
- * begun, may be waiting for the lock, or may be over.
+ * The race of thread S003: a device keeps a list of its exported buffers without owning them. One
+ * thread resets the device and walks the list; others close the last descriptors, so that a release
+ * may have begun, may be waiting for the lock, or may be over.
  */
 
 import { present } from '../base/index.ts';
@@ -20,8 +20,8 @@ export function closeRacesReset(makeDevice: MakeVfioDevice, buffers: number): Sc
     title: 'a reset walks exported buffers while their last descriptors are closed',
     story:
       'A process has exported two ranges of a drive it owns through VFIO. One thread resets the ' +
-      'drive, which takes every exported buffer back; two others close the descriptors. The walk must ' +
-      'take each buffer only if it still lives.',
+      'drive, which takes every exported buffer back; two others close the descriptors. The walk ' +
+      'must take each buffer only if it still lives.',
     machine: 'server-switch',
     roles: ['nvme-drive'],
     boot: (stage) => new CloseRace(stage, makeDevice, buffers),

@@ -179,13 +179,13 @@ class MoveStory {
 describe('memory that moves under a region', () => {
   test('on demand is found wherever it is, and no access comes too late', () => {
     let fences = 0;
-    for (let seed = 1; seed <= 1000; seed += 1) {
+    for (let seed = 1; seed <= 600; seed += 1) {
       const story = new MoveStory('on-demand');
       story.world.expectClean(story.world.run(new RandomStrategy(seed)));
       for (const [read, written] of story.read) expect(read).toEqual(written);
       fences += eventsOf(story.world.trace, 'resv.add-fence').length - MOVES;
     }
-    expect(fences).toBeGreaterThan(250);
+    expect(fences).toBeGreaterThan(150);
   });
 
   test('pinned stays where it is', () => {

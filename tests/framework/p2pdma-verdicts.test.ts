@@ -1,7 +1,7 @@
 /**
- * Goal: the rule gives Linux 7.2's own answer, distance and map type, for every ordered pair of functions.
- * Method: twenty fabrics that Linux 7.2.12 was booted on, read from their sysfs copies and again from their
- * lspci listings; the kernel printed its verdicts.
+ * Goal: the rule gives Linux 7.2's own answer, distance and map type, for every ordered pair of
+ * functions. Method: twenty fabrics that Linux 7.2.12 was booted on, read from their sysfs copies
+ * and again from their lspci listings; the kernel printed its verdicts.
  */
 
 import { readFileSync } from 'node:fs';
@@ -32,11 +32,13 @@ function ourVerdict(line: string, tree: PciTree, spec: MachineSpec): string {
   return `${provider} ${client} ${p2pDistance(route)} ${type}`;
 }
 
+const FILES = ['sysfs.tar.gz', 'lspci.txt.gz'];
+
 let pairs = 0;
 
 describe.skipIf(BOOTED.length === 0)('p2pRoute against Linux 7.2 (AC-11, N39, N40)', () => {
   for (const name of BOOTED) {
-    test.each(['sysfs.tar.gz', 'lspci.txt.gz'])(`machine ${name} from %s: every pair`, async (file) => {
+    test.each(FILES)(`machine ${name} from %s: every pair`, async (file) => {
       const spec = await readBooted(name, file);
       const tree = new PciTree(spec);
       const kernel = kernelVerdicts(name);
@@ -45,7 +47,9 @@ describe.skipIf(BOOTED.length === 0)('p2pRoute against Linux 7.2 (AC-11, N39, N4
     });
   }
 
-  afterAll(() => console.log(`${pairs} ordered pairs on ${BOOTED.length} machines equal Linux 7.2`));
+  afterAll(() => {
+    console.log(`${pairs} ordered pairs on ${BOOTED.length} machines equal Linux 7.2`);
+  });
 });
 
 test('the twenty machines hold 2,552 ordered pairs', () => {

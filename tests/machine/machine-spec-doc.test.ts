@@ -14,7 +14,7 @@ const DOC = readFileSync(new URL('../../docs/machine-spec.md', import.meta.url),
 /** The table of one object: the default of each field, null where it must be there. */
 function tableOf(object: string): Map<string, string | null> {
   const section = DOC.split(`\n## \`${object}\`\n`)[1]?.split('\n## ')[0] ?? '';
-  const rows = section.matchAll(/^\| `(\w+)` \| .+? \| (—|`[^`]+`) \| .+ \|$/gm);
+  const rows = section.matchAll(/^\| `(\w+)` +\| .+? \| (—|`[^`]+`) +\| .+ \|$/gm);
   return new Map(
     [...rows].map(([, field = '', value = '']) => [
       field,

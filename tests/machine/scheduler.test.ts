@@ -1,6 +1,6 @@
 /**
- * Goal: the scheduler runs tasks step by step as the strategy says, in virtual time, and reports how a
- * run ended. Method: small tasks over one or two cells.
+ * Goal: the scheduler runs tasks step by step as the strategy says, in virtual time, and reports
+ * how a run ended. Method: small tasks over one or two cells.
  */
 
 import { describe, expect, test } from 'vitest';

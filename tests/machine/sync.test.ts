@@ -1,7 +1,7 @@
 /**
- * Goal: each lock and counter does what its kernel model does, and what it says about commuting is true.
- * Method: for every pair of operations at every small state, if the declared classes commute, both orders
- * give the same state and the same answers; plus the cases of the reference by hand.
+ * Goal: each lock and counter does what its kernel model does, and what it says about commuting is
+ * true. Method: for every pair of operations at every small state, if the declared classes commute,
+ * both orders give the same state and the same answers; plus the cases of the reference by hand.
  */
 
 import { describe, expect, test } from 'vitest';
@@ -97,7 +97,9 @@ const FAMILIES: readonly Family[] = [
   ),
 ];
 
-/** Does both steps in this order from a state; undefined if one is not enabled when its turn comes. */
+/**
+ * Does both steps in this order from a state; undefined if one is not enabled when its turn comes.
+ */
 function inOrder(
   kind: Family,
   value: unknown,
@@ -227,7 +229,7 @@ function* tryAll(
 }
 
 describe('WwMutex', () => {
-  test('lets opposite orders through by backing off, in 1,000 schedules, without a deadlock', () => {
+  test('lets opposite orders through by backing off, in 1,000 schedules, without deadlock', () => {
     let backoffs = 0;
     for (let seed = 0; seed < 1000; seed += 1) {
       const scheduler = new Scheduler();

@@ -1,6 +1,6 @@
 /**
- * A BAR that a process has mapped through VFIO. The first access, and the first after a reset, faults;
- * the fault waits until the device's memory is back.
+ * A BAR that a process has mapped through VFIO. The first access, and the first after a reset,
+ * faults; the fault waits until the device's memory is back.
  *
  * @source `vfio_pci_mmap_fault()`, drivers/vfio/pci/vfio_pci_core.c, v7.2
  */

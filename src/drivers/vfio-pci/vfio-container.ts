@@ -1,7 +1,7 @@
 /**
- * What a user-owned device may reach: the process maps pages of its own at I/O addresses of its choice.
- * Without an IOMMU (the kernel's unsafe no-IOMMU mode) the device reaches everything, and an address is
- * what the process finds in its page map.
+ * What a user-owned device may reach: the process maps pages of its own at I/O addresses of its
+ * choice. Without an IOMMU (the kernel's unsafe no-IOMMU mode) the device reaches everything, and
+ * an address is what the process finds in its page map.
  *
  * @source drivers/vfio/vfio_iommu_type1.c, v7.2
  */

@@ -1,7 +1,7 @@
 /**
- * BAR ranges of a VFIO device as a dma-buf: the exporter's table and the state it keeps per buffer. When
- * the device is reset or its memory switched off, access is taken back; who revokes, and when, is in
- * `vfio-pci-device.ts`.
+ * BAR ranges of a VFIO device as a dma-buf: the exporter's table and the state it keeps per buffer.
+ * When the device is reset or its memory switched off, access is taken back; who revokes, and when,
+ * is in `vfio-pci-device.ts`.
  *
  * Only importers that accept device memory and can give it back are let in. No mmap, vmap or pin.
  *

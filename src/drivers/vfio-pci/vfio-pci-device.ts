@@ -1,7 +1,7 @@
 /**
- * A PCI function owned by user space (vfio-pci): its BARs are mapped into a process, its interrupts go
- * to it, and it can be reset. BAR ranges can be exported as dma-bufs; whenever the device's memory goes
- * away, every exported buffer is revoked first.
+ * A PCI function owned by user space (vfio-pci): its BARs are mapped into a process, its interrupts
+ * go to it, and it can be reset. BAR ranges can be exported as dma-bufs; whenever the device's
+ * memory goes away, every exported buffer is revoked first.
  *
  * Not modelled: power management, hot reset of several functions, the iommufd path, unbinding while
  * buffers live.
@@ -49,8 +49,8 @@ const ROM_REGION_INDEX = 6;
 export class VfioPciDevice {
   readonly kernel: Kernel;
   readonly fn: PciFunction;
-  /** Guards the device's memory: held for reading to map a BAR, for writing to take memory away. Also
-   *  guards {@link dmabufs}. */
+  /** Guards the device's memory: held for reading to map a BAR, for writing to take memory away.
+   *  Also guards {@link dmabufs}. */
   readonly memoryLock: RwSemaphore;
   /** Every buffer that was exported and not yet released. Holds no references. */
   readonly dmabufs: Shared<readonly VfioDmaBuf[]>;
@@ -103,8 +103,8 @@ export class VfioPciDevice {
   }
 
   /**
-   * `VFIO_DEVICE_FEATURE_DMA_BUF`: exports ranges of one BAR. While memory decoding is off the buffer
-   * is made, but revoked.
+   * `VFIO_DEVICE_FEATURE_DMA_BUF`: exports ranges of one BAR. While memory decoding is off the
+   * buffer is made, but revoked.
    *
    * @returns The descriptor.
    * @throws {@link DmaBufError} in this order: `EINVAL` no ranges, or flags; `ENODEV` no such BAR;
@@ -129,8 +129,8 @@ export class VfioPciDevice {
   }
 
   /**
-   * A write to the command register in configuration space. Switching memory decoding off revokes every
-   * buffer, switching it on restores them.
+   * A write to the command register in configuration space. Switching memory decoding off revokes
+   * every buffer, switching it on restores them.
    *
    * @context May sleep; no lock held.
    * @source `vfio_basic_config_write()`
@@ -162,7 +162,12 @@ export class VfioPciDevice {
     yield* buffer.memory.free();
   }
 
-  /** True if the function answers memory requests. */
+  /**
+   * True if the function answers memory requests.
+   *
+   * @context Any.
+   * @source `__vfio_pci_memory_enabled()`
+   */
   *isMemoryEnabled(): Atomic<boolean> {
     return ((yield* this.fn.command.read()) & COMMAND_MEMORY) !== 0;
   }
@@ -171,9 +176,10 @@ export class VfioPciDevice {
    * Takes access back from every exported buffer, or gives it back. Walks a list that holds no
    * references, so each buffer is taken only if it still lives: a release may have begun.
    *
-   * LOCKING: the caller holds the memory lock for writing. A release needs the same lock before it takes
-   * its buffer off the list, so what stands on the list is not freed while we look at it.
+   * LOCKING: the caller holds the memory lock for writing. A release needs the same lock before it
+   * takes its buffer off the list, so what stands on the list is not freed while we look at it.
    *
+   * @context May sleep; the memory lock is held for writing.
    * @source `vfio_pci_dma_buf_move()`
    */
   protected *moveBuffers(revoked: boolean): Task {
@@ -188,7 +194,11 @@ export class VfioPciDevice {
     }
   }
 
-  /** The reference that the walk takes on a buffer; false if it is past saving. */
+  /**
+   * The reference that the walk takes on a buffer; false if it is past saving.
+   *
+   * @context The memory lock is held for writing.
+   */
   protected *takeReference(dmabuf: DmaBuf): Atomic<boolean> {
     return yield* dmabuf.tryGet();
   }

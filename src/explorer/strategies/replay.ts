@@ -1,5 +1,6 @@
 /**
- * The same choices again. Guarantee: the same run, step by step, if program and machine are the same.
+ * The same choices again. Guarantee: the same run, step by step, if program and machine are the
+ * same.
  */
 
 import { InputError } from '../../base/index.ts';

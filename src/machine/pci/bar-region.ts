@@ -1,6 +1,6 @@
 /**
- * What is inside a BAR: plain memory, or registers. A device model puts regions together; CPU accesses
- * and other devices' requests land in them.
+ * What is inside a BAR: plain memory, or registers. A device model puts regions together; CPU
+ * accesses and other devices' requests land in them.
  */
 
 import { assert } from '../../base/index.ts';
@@ -86,7 +86,9 @@ export class Register extends Cell<number> {
   }
 }
 
-/** A step of a device's engine that waits until `condition`, a function of these registers, holds. */
+/**
+ * A step of a device's engine that waits until `condition`, a function of these registers, holds.
+ */
 export function untilRegisters(
   registers: readonly Register[],
   condition: (values: readonly number[]) => boolean,

@@ -1,4 +1,8 @@
-/** The address of a PCI function: domain, bus, device, function. @source reference/p2p-topology.md 3.4 */
+/**
+ * The address of a PCI function: domain, bus, device, function.
+ *
+ * @source reference/p2p-topology.md 3.4
+ */
 
 /** The four numbers. */
 export interface Bdf {

@@ -1,14 +1,14 @@
 /**
- * How a memory request finds its way: hop by hop, by address, as hardware routes it. A switch port sends
- * a request for a sibling straight across unless its ACS control redirects it; what reaches the root
- * complex is translated by the IOMMU and goes to RAM, to another port, or nowhere.
+ * How a memory request finds its way: hop by hop, by address, as hardware routes it. A switch port
+ * sends a request for a sibling straight across unless its ACS control redirects it; what reaches
+ * the root complex is translated by the IOMMU and goes to RAM, to another port, or nowhere.
  *
- * This is the hardware. What the kernel *believes* about a route is `framework/p2pdma`; where the two
- * disagree, bytes go astray here.
+ * This is the hardware. What the kernel *believes* about a route is `framework/p2pdma`; where the
+ * two disagree, bytes go astray here.
  *
- * DIFFERS: a port with ACS egress control and no request redirect refuses every peer request, as if all
- * bits of its egress vector were set; the vector itself is not modelled. Bridges forward whatever their
- * command register says.
+ * DIFFERS: a port with ACS egress control and no request redirect refuses every peer request, as if
+ * all bits of its egress vector were set; the vector itself is not modelled. Bridges forward
+ * whatever their command register says.
  *
  * @source PCI Express Base Specification 6.12 as told in reference/p2p-topology.md 1.3, 1.6
  */

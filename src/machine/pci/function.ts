@@ -139,8 +139,8 @@ export class PciFunction implements Device {
   }
 
   /**
-   * Function-level reset: no answer while it lasts, then the hardware as after power-on and the command
-   * register as before, as `pci_reset_function()` leaves it.
+   * Function-level reset: no answer while it lasts, then the hardware as after power-on and the
+   * command register as before, as `pci_reset_function()` leaves it.
    */
   *reset(): Task {
     const { scheduler } = this.machine;

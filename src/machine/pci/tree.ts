@@ -46,8 +46,8 @@ export class PciNode {
   readonly spec: FunctionSpec;
   readonly bdf: Bdf;
   readonly hostBridge: HostBridge;
-  /** The bridge above; for a virtual function the bridge above its physical one; null on a root bus.
-   *  `pci_upstream_bridge()`. */
+  /** The bridge above; for a virtual function the bridge above its physical one; null on a root
+   *  bus. `pci_upstream_bridge()`. */
   readonly upstream: PciNode | null;
   /** Functions right below, for a bridge. */
   readonly children: PciNode[] = [];

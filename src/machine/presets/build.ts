@@ -1,5 +1,5 @@
 /**
- * Makes a `MachineSpec` of a plan that says what is plugged in where: numbers the buses
+ * Makes a `MachineSpec` of a blueprint that says what is plugged in where: numbers the buses
  * depth-first, places BARs and windows, negotiates links, and leaves ACS and IOMMU groups as Linux
  * does after boot. The result always is a valid machine.
  */
@@ -65,7 +65,7 @@ export interface RootPlan {
 }
 
 /** A machine to be built. */
-export interface MachinePlan {
+export interface Blueprint {
   readonly name: string;
   readonly title: string;
   readonly cpu: CpuSpec;
@@ -126,7 +126,7 @@ export function switchWith(
 }
 
 /** Builds the machine. Throws an `AssertionError` if buses or addresses do not suffice. */
-export function buildMachine(plan: MachinePlan): MachineSpec {
+export function buildMachine(plan: Blueprint): MachineSpec {
   const { name, title, cpu, coherentDma = true, memory, iommu } = plan;
   const roots = plan.roots.toSorted(
     (one, other) => (one.domain ?? 0) - (other.domain ?? 0) || one.bus - other.bus,

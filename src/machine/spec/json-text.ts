@@ -8,7 +8,10 @@
 
 import { InputError } from '../../base/index.ts';
 
-/** LIMIT: a machine of 65,536 functions, pretty-printed, is below this; counted in UTF-16 units. */
+/**
+ * LIMIT: a machine of 65,536 functions, pretty-printed and without `config`, is below this; so is
+ * one of 6,000 with 4096 bytes of `config` each. Counted in UTF-16 units.
+ */
 export const JSON_LENGTH_MAX: number = 64 * 2 ** 20;
 
 /** LIMIT: a machine nests five levels; deeper text is something else, and costs memory. */

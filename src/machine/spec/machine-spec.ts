@@ -1,6 +1,6 @@
 /**
- * What exists: one machine as plain data. The doctor reads one off a real machine, the simulator boots
- * one, people write and edit them as JSON. `read-machine-spec.ts` says what a valid one is.
+ * What exists: one machine as plain data. The doctor reads one off a real machine, the simulator
+ * boots one, people write and edit them as JSON. `read-machine-spec.ts` says what a valid one is.
  *
  * In JSON, ids and addresses may be numbers or strings such as `"0x8086"`; here they are numbers.
  */
@@ -25,7 +25,10 @@ export interface MachineSpec {
   readonly hostBridges: readonly HostBridgeSpec[];
   /** Every PCI function, by ascending address. */
   readonly functions: readonly FunctionSpec[];
-  /** What the reader of a real machine had to assume, one sentence each. Empty for a written machine. */
+  /**
+   * What the reader of a real machine had to assume, one sentence each. Empty for a written
+   * machine.
+   */
   readonly notes: readonly string[];
 }
 
@@ -35,7 +38,9 @@ export interface CpuSpec {
   readonly arch: string;
   /** `AuthenticAMD`, `GenuineIntel`, `ARM`. */
   readonly vendor: string;
-  /** The family as Linux shows it: base and extended added up (Zen 1 is 23). 0 where there is none. */
+  /**
+   * The family as Linux shows it: base and extended added up (Zen 1 is 23). 0 where there is none.
+   */
   readonly family: number;
   readonly model: number;
 }
@@ -57,8 +62,8 @@ export interface MemorySpec {
 export type IommuMode = 'off' | 'passthrough' | 'translated';
 
 /**
- * Which requests of one device for another's memory the root complex delivers, as hardware. The kernel
- * does not ask the hardware; it has its own list (`framework/p2pdma`).
+ * Which requests of one device for another's memory the root complex delivers, as hardware. The
+ * kernel does not ask the hardware; it has its own list (`framework/p2pdma`).
  */
 export type PeerForwarding = 'none' | 'same-host-bridge' | 'all';
 
@@ -93,7 +98,10 @@ export type PciType =
 export interface FunctionSpec {
   /** `0000:41:00.0`; the domain may have more digits. */
   readonly address: string;
-  /** Address of the bridge above; null on a root bus. For a virtual function: as for its physical one. */
+  /**
+   * Address of the bridge above; null on a root bus. For a virtual function: as for its physical
+   * one.
+   */
   readonly parent: string | null;
   readonly vendor: number;
   readonly device: number;
@@ -121,8 +129,8 @@ export interface FunctionSpec {
   readonly driver: string | null;
   /** The physical function of a virtual one; else null. */
   readonly physicalFunction: string | null;
-  /** Configuration space as read, in hex, 64, 256 or 4096 bytes; null if not seen. Evidence: where it
-   *  and the fields above differ, the machine is as the fields say. */
+  /** Configuration space as read, in hex, 64, 256 or 4096 bytes; null if not seen. Evidence: where
+   *  it and the fields above differ, the machine is as the fields say. */
   readonly config: string | null;
 }
 

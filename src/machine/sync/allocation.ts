@@ -1,6 +1,6 @@
 /**
- * A piece of kernel memory with a lifetime. Its contents live in `Shared` cells that name it; using one
- * after the free is found, whoever does it.
+ * A piece of kernel memory with a lifetime. Its contents live in `Shared` cells that name it; using
+ * one after the free is found, whoever does it.
  */
 
 import type { Actor } from '../actor.ts';

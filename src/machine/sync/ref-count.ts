@@ -19,14 +19,18 @@ export class RefCount extends Cell<number> {
   }
 
   /**
-   * Takes a reference. Right only for one who already has one: on a dead count it is a kernel warning,
-   * and the count stays dead. Conflicts with every put, so that a search finds who was wrong.
+   * Takes a reference. Right only for one who already has one: on a dead count it is a kernel
+   * warning, and the count stays dead. Conflicts with every put, so that a search finds who was
+   * wrong.
    */
   get(): PreemptStep<void> {
     return new Get(this, 'W');
   }
 
-  /** As {@link get}, where the caller's own reference provably stays: it can then be swapped with puts. */
+  /**
+   * As {@link get}, where the caller's own reference provably stays: it can then be swapped with
+   * puts.
+   */
   getHeld(): PreemptStep<void> {
     return new Get(this, 'G');
   }

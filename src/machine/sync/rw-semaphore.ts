@@ -17,8 +17,8 @@ const FREE: Holders = { writer: null, readers: [] };
 /**
  * A read-write semaphore.
  *
- * DIFFERS: waiting writers do not hold newcoming readers off, as Linux's do for fairness; every order
- * that Linux can produce is among those produced here.
+ * DIFFERS: waiting writers do not hold newcoming readers off, as Linux's do for fairness; every
+ * order that Linux can produce is among those produced here.
  */
 export class RwSemaphore extends Cell<Holders> {
   readonly scheduler: Scheduler;

@@ -1,6 +1,6 @@
 /**
- * A variable that several actors use. Reading it and writing it are steps, so code that lacks a lock
- * goes wrong in some schedule instead of being assumed right.
+ * A variable that several actors use. Reading it and writing it are steps, so code that lacks a
+ * lock goes wrong in some schedule instead of being assumed right.
  */
 
 import type { Actor } from '../actor.ts';

@@ -3,9 +3,10 @@
  * Contexts are ordered by age; a younger one that holds locks does not wait for an older one but is
  * told to back off (wait-die).
  *
- * DIFFERS: waiters have no queue of their own, so a context is told to back off because of the holder's
- * age only, not because an older waiter is ahead; and whoever is chosen first when the lock is free
- * gets it. Every schedule of Linux's queue that ends well is among those produced here.
+ * DIFFERS: waiters have no queue of their own, so a context is told to back off because of the
+ * holder's age only, not because an older waiter is ahead; and whoever is chosen first when the
+ * lock is free gets it. Every schedule of Linux's queue that ends well is among those produced
+ * here.
  *
  * @source include/linux/ww_mutex.h; reference/linux-dma-buf.md B.4; reference/explorer.md 6.4
  */
@@ -15,7 +16,9 @@ import { Cell } from '../cell.ts';
 import type { Scheduler } from '../scheduler.ts';
 import { type Access, type Look, PreemptStep, SleepStep, wholeCell } from '../task.ts';
 
-/** `struct ww_acquire_ctx`: the age of one attempt to take several locks, and what it has so far. */
+/**
+ * `struct ww_acquire_ctx`: the age of one attempt to take several locks, and what it has so far.
+ */
 export interface AcquireContext {
   /** Smaller is older. */
   readonly stamp: number;

@@ -1,6 +1,7 @@
 /**
- * The remote half of the SPDK stories: a program beyond the wire that drives somebody else's drive. It
- * writes data and commands into the drive's controller memory and rings its doorbell, all by RDMA.
+ * The remote half of the SPDK stories: a program beyond the wire that drives somebody else's drive.
+ * It writes data and commands into the drive's controller memory and rings its doorbell, all by
+ * RDMA.
  */
 
 import { Prng } from '../../base/index.ts';

@@ -1,6 +1,6 @@
 /**
- * What a story does where the kernel says no: it must say no exactly where its rule does, with the errno
- * that Linux has for it, and with a reason that helps.
+ * What a story does where the kernel says no: it must say no exactly where its rule does, with the
+ * errno that Linux has for it, and with a reason that helps.
  */
 
 import type { DmaBufError } from '../../base/index.ts';

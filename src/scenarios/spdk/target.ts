@@ -1,6 +1,6 @@
 /**
- * The local half of the SPDK stories: a process that owns a drive through VFIO, and a network card to
- * which it lends the drive's controller memory and doorbells.
+ * The local half of the SPDK stories: a process that owns a drive through VFIO, and a network card
+ * to which it lends the drive's controller memory and doorbells.
  */
 
 import { DmaBufError, PAGE_SIZE, present } from '../../base/index.ts';
@@ -169,7 +169,10 @@ export class SpdkTarget {
     return (yield* this.nic.regDmabufMr(this.process, request)).rkey;
   }
 
-  /** All queues in the controller memory if they fit, else those that only the drive and we use in RAM. */
+  /**
+   * All queues in the controller memory if they fit, else those that only the drive and we use in
+   * RAM.
+   */
   private *layout(driver: NvmeDriver): Task<DriverLayout> {
     const pages = present(this.drive.cmb, 'controller memory').place.size / PAGE_SIZE;
     const fits = pages >= LENT_PAGES + PRIVATE_PAGES;

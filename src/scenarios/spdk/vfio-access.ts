@@ -1,6 +1,6 @@
 /**
- * How SPDK gets at a drive that it owns through VFIO: mapped BARs, interrupts as event counters, its own
- * pages as queue memory.
+ * How SPDK gets at a drive that it owns through VFIO: mapped BARs, interrupts as event counters,
+ * its own pages as queue memory.
  */
 
 import { type DmaAddr, PAGE_SIZE, physAddr } from '../../base/index.ts';

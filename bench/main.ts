@@ -1,0 +1,51 @@
+/**
+ * `npm run bench`: prints how fast the hot paths are, as ratios within this run, and counts that must be
+ * the same everywhere; `bench/baseline.json` has those, and `tests/bench.test.ts` holds them to it. Times
+ * are for reading, never for passing or failing.
+ */
+
+import { dmaCopy, plainCopy } from './copy.ts';
+import { compare, short } from './measure.ts';
+import { emptyGenerator, schedulerSteps, tryGetRace } from './scheduler.ts';
+import { allPairs } from './verdicts.ts';
+
+const ENDPOINTS = 2000;
+
+function line(what: string, figure: string, note: string): void {
+  console.log(`${what.padEnd(34)} ${figure.padStart(16)}   ${note}`);
+}
+
+function benchScheduler(): void {
+  const steps = compare(schedulerSteps(), emptyGenerator());
+  const base = `${short(steps.basePerSecond)} yields/s of an empty generator loop`;
+  line('scheduler steps', `${short(steps.perSecond)}/s`, `${steps.ratio.toFixed(3)} of ${base}`);
+  const runs = compare(tryGetRace(), emptyGenerator());
+  const perYield = `one execution takes ${(1 / runs.ratio).toFixed(0)} yields`;
+  line('try-get race, executions', `${short(runs.perSecond)}/s`, perYield);
+}
+
+function benchCopy(): void {
+  const copy = compare(dmaCopy(), plainCopy());
+  const base = `of Uint8Array.set of the same size (aim: at least 0.5)`;
+  line(
+    'DMA of 1 MiB, one mapping',
+    `${short(copy.perSecond)}/s`,
+    `${copy.ratio.toFixed(2)} ${base}`,
+  );
+}
+
+function benchVerdicts(): void {
+  const before = process.memoryUsage().heapUsed;
+  const begin = performance.now();
+  const { endpoints, pairs, byType } = allPairs(ENDPOINTS);
+  const seconds = (performance.now() - begin) / 1000;
+  const heap = (process.memoryUsage().heapUsed - before) / 2 ** 20;
+  const note = `${short(pairs)} pairs of ${endpoints} endpoints in ${seconds.toFixed(2)} s`;
+  line('peer-to-peer verdicts', `${short(pairs / seconds)}/s`, `${note} (aim: under 10 s)`);
+  line('', '', `${JSON.stringify(byType)}, heap ${heap.toFixed(0)} MiB more`);
+}
+
+console.log(`peerbuf bench on Node ${process.version}; ratios are of this run\n`);
+benchScheduler();
+benchCopy();
+benchVerdicts();
