@@ -1,6 +1,6 @@
 /**
- * Measuring by comparison: what is to be known runs beside a plain loop in the same process, and the
- * ratio of the two is the figure. Machines are fast or slow; a ratio moves little.
+ * Measuring by comparison: what is to be known runs beside a plain loop in the same process, and
+ * the ratio of the two is the figure. Machines are fast or slow; a ratio moves little.
  */
 
 /** A piece of work that does `count` of something and says how many it did. */

@@ -235,10 +235,7 @@ export class DmaBuf<P = unknown> {
     importerPriv: unknown = null,
   ): Task<Attachment> {
     const { scheduler } = this.kernel;
-    if (device === null) {
-      scheduler.warn('dma_buf_dynamic_attach', 'no device');
-      throw new DmaBufError('EINVAL', 'dynamicAttach', 'no-dma-device');
-    }
+    if (device === null) throw this.refuseVirtualDevice();
     const attachment = new Attachment<P>(this, device, importerOps, importerPriv);
     try {
       if (this.ops.attach !== undefined) yield* this.ops.attach(this, attachment);
@@ -312,6 +309,24 @@ export class DmaBuf<P = unknown> {
     scheduler.record?.({ kind: 'buffer.invalidate', buffer: this.number, phase: 'begin' });
     for (const attachment of yield* this.attachments.read()) yield* attachment.invalidate();
     scheduler.record?.({ kind: 'buffer.invalidate', buffer: this.number, phase: 'end' });
+  }
+
+  /** A device without a DMA address space: software that plays a card. The importer's mistake. */
+  private refuseVirtualDevice(): DmaBufError {
+    const { scheduler } = this.kernel;
+    scheduler.warn('dma_buf_dynamic_attach', 'no device');
+    const error = new DmaBufError('EINVAL', 'dynamicAttach', 'no-dma-device', {
+      detail: {
+        refusedBy: 'core',
+        class: 'importer-bug',
+        why: 'the importer has no device that does DMA: what it calls one hands out CPU pointers',
+        advice: [{ change: 'importer', value: '', text: 'map the buffer for the CPU instead' }],
+      },
+    });
+    const { code, call, reason, detail } = error;
+    const refusal = { buffer: this.number, device: '', call, code, reason, detail };
+    scheduler.record?.({ kind: 'attachment.refuse', ...refusal });
+    return error;
   }
 }
 

@@ -11,7 +11,6 @@
 import {
   type ActorRole,
   assert,
-  type EventStamp,
   isDmaBufError,
   type TraceBody,
   type TraceEvent,
@@ -287,14 +286,9 @@ export class Scheduler {
   }
 
   private stamp(body: TraceBody): TraceEvent {
-    const stamp: EventStamp = {
-      seq: this.seq,
-      step: this.steps,
-      t: this.t,
-      task: this.current?.name ?? '',
-    };
+    const { seq, steps: step, t } = this;
     this.seq += 1;
-    return { ...stamp, ...body };
+    return { seq, step, t, task: this.current?.name ?? '', ...body };
   }
 }
 
