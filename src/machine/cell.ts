@@ -9,8 +9,6 @@
  * @source reference/explorer.md 6.1, 6.4
  */
 
-import type { Scheduler } from './scheduler.ts';
-
 /**
  * How a step touches a cell. Two steps on one cell can be swapped unseen only if their classes
  * commute; see {@link commute}.
@@ -41,6 +39,12 @@ export function commute(one: AccessClass, other: AccessClass): boolean {
   }
 }
 
+/** Who numbers cells: the scheduler of an execution. */
+export interface CellNumbers {
+  /** A number for a new cell, which does not depend on what other actors did. */
+  nextCellId(): number;
+}
+
 /** A shared thing with an identity and an immutable value. */
 export class Cell<V = unknown> {
   /** The same in every execution in which the creating actor did the same before. */
@@ -50,8 +54,8 @@ export class Cell<V = unknown> {
   /** The value now. Only a step may replace it. */
   value: V;
 
-  constructor(scheduler: Scheduler, name: string, value: V) {
-    this.id = scheduler.nextCellId();
+  constructor(numbers: CellNumbers, name: string, value: V) {
+    this.id = numbers.nextCellId();
     this.name = name;
     this.value = value;
   }

@@ -2,7 +2,7 @@
 
 export { Actor, ActorIds } from './actor.ts';
 export { CACHE_LINE_SIZE } from './cache.ts';
-export { type AccessClass, Cell, commute } from './cell.ts';
+export { type AccessClass, Cell, type CellNumbers, commute } from './cell.ts';
 export { Cpu } from './cpu.ts';
 export { type Device, PlatformDevice } from './device.ts';
 export { DmaEngine, type DmaReadResult } from './dma.ts';

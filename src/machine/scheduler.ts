@@ -17,7 +17,7 @@ import {
   type TraceSink,
 } from '../base/index.ts';
 import { Actor, type ActorIds } from './actor.ts';
-import { Cell } from './cell.ts';
+import { Cell, type CellNumbers } from './cell.ts';
 import {
   type BlockedActor,
   type Finding,
@@ -26,7 +26,6 @@ import {
   WrongResult,
 } from './outcome.ts';
 import type { Strategy } from './strategy.ts';
-import type { Allocation } from './sync/allocation.ts';
 import { type Access, type Look, NOW, SleepStep, type Step, type Task, wholeCell } from './task.ts';
 
 /** LIMIT: a run that takes more steps than this is cut and reported as a possible livelock. */
@@ -54,7 +53,7 @@ export interface SpawnOptions {
 }
 
 /** One execution: its actors, its clock, its findings. */
-export class Scheduler {
+export class Scheduler implements CellNumbers {
   /** Records an event; undefined while nobody listens. Call as `scheduler.record?.({…})`, so that
    *  the event is not even built then. */
   readonly record: ((body: TraceBody) => void) | undefined;
@@ -66,8 +65,8 @@ export class Scheduler {
   steps = 0;
   /** Everything that must not happen and did. */
   readonly findings: Finding[] = [];
-  /** Kernel memory ever allocated; what is still live when a run ends well has leaked. */
-  readonly allocations: Allocation[] = [];
+  /** Kernel memory ever allocated; what is still live, null, when a run ends well has leaked. */
+  readonly allocations: Cell<string | null>[] = [];
   /** All actors, in order of spawning. */
   readonly actors: Actor[] = [];
   /** Those of them that have not ended. */
@@ -91,7 +90,6 @@ export class Scheduler {
     return this.clock.value;
   }
 
-  /** A number for a new cell, which does not depend on what other actors did. */
   nextCellId(): number {
     const actor = this.current;
     if (actor === null) {

@@ -1,0 +1,4 @@
+/** `peerbuf/cli`: the command line as a function. */
+
+export type { CliContext } from './context.ts';
+export { runCli } from './program.ts';
