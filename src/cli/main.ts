@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The executable: gives the command line a real process, and ends with its exit code. */
 
-import { COLUMNS_DEFAULT, COLUMNS_MIN, type CliContext, wantsColor } from './context.ts';
+import { type CliContext, COLUMNS_DEFAULT, COLUMNS_MIN, wantsColor } from './context.ts';
 import { EXIT } from './exit-code.ts';
 import { errorLine, runCli } from './program.ts';
 

@@ -21,7 +21,11 @@ export function plainText(text: string): string {
 /** `text` in at most `width` columns; what is cut off shows as `…`. */
 export function cutText(text: string, width: number): string {
   if (textWidth(text) <= width) return text;
-  const [head = ''] = breakWord(text, Math.max(width - 1, 0));
+  let head = '';
+  for (const letter of text) {
+    if (textWidth(head + letter) >= width) break;
+    head += letter;
+  }
   return width < 1 ? '' : `${head}…`;
 }
 
@@ -31,25 +35,27 @@ export function padText(text: string, width: number): string {
 }
 
 /**
- * Breaks `text` into lines of at most `width` columns: between words, else behind a sign such as
- * `-` or `:`, else anywhere.
+ * Breaks `text` into lines of at most `width` columns: between words; a word that fills more than a
+ * line behind a sign such as `-` or `:`, else anywhere.
  *
  * @returns At least one line, none with blanks around it.
  */
 export function wrapText(text: string, width: number): readonly string[] {
+  const room = Math.max(width, 1);
   const lines: string[] = [];
   let line = '';
-  for (const piece of text.split(/(?<=\s)|(?<=[-/:;,+|])/u)) {
-    if (textWidth((line + piece).trimEnd()) <= width) {
-      line += piece;
+  for (const word of text.split(/\s+/u)) {
+    const longer = line === '' ? word : `${line} ${word}`;
+    if (textWidth(longer) <= room) {
+      line = longer;
       continue;
     }
-    if (line.trim() !== '') lines.push(line.trim());
-    const parts = breakWord(piece.trim(), Math.max(width, 1));
+    if (line !== '') lines.push(line);
+    const parts = breakWord(word, room);
     lines.push(...parts.slice(0, -1));
-    line = (parts.at(-1) ?? '') + (/\s$/u.test(piece) ? ' ' : '');
+    line = parts.at(-1) ?? '';
   }
-  if (line.trim() !== '' || lines.length === 0) lines.push(line.trim());
+  if (line !== '' || lines.length === 0) lines.push(line);
   return lines;
 }
 
@@ -65,20 +71,33 @@ function letterWidth(letter: string): number {
   return WIDE.test(letter) ? 2 : 1;
 }
 
-/** Cuts a word into parts of at most `width` columns; a letter that is wider stands alone. */
+/** Cuts a word into parts of at most `width` columns, behind signs where there are any. */
 function breakWord(word: string, width: number): readonly string[] {
   const parts: string[] = [];
   let part = '';
-  let used = 0;
+  for (const piece of word.split(/(?<=[-/:;,+|])/u)) {
+    if (textWidth(part + piece) <= width) {
+      part += piece;
+      continue;
+    }
+    if (part !== '') parts.push(part);
+    const cuts = cutLetters(piece, width);
+    parts.push(...cuts.slice(0, -1));
+    part = cuts.at(-1) ?? '';
+  }
+  return [...parts, part];
+}
+
+/** Cuts anywhere; a letter that is wider than `width` stands alone. */
+function cutLetters(word: string, width: number): readonly string[] {
+  const parts: string[] = [];
+  let part = '';
   for (const letter of word) {
-    const more = letterWidth(letter);
-    if (used + more > width && part !== '') {
+    if (part !== '' && textWidth(part + letter) > width) {
       parts.push(part);
       part = '';
-      used = 0;
     }
     part += letter;
-    used += more;
   }
   return [...parts, part];
 }

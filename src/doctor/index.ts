@@ -1,5 +1,6 @@
 /** `peerbuf/doctor`: what a real machine is, read from what it shows of itself. */
 
+export { assumeForwarding } from './assume-forwarding.ts';
 export type { CaptureFacts } from './capture.ts';
 export { parseCpuText } from './cpu-text.ts';
 export { type CaptureFormat, detectFormat } from './detect.ts';

@@ -51,5 +51,12 @@ export function bytesOfHex(hex: string): Uint8Array {
 
 /** Two lower-case hexadecimal digits a byte, as `FunctionSpec.config` has them. */
 export function hexOfBytes(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  let hex = '';
+  for (const byte of bytes) hex += HEX_OF_BYTE[byte];
+  return hex;
 }
+
+/** Two digits for each byte. */
+const HEX_OF_BYTE: readonly string[] = Array.from({ length: 256 }, (_, byte) =>
+  byte.toString(16).padStart(2, '0'),
+);
