@@ -71,8 +71,8 @@ export function footText(checked: readonly Checked[], width: number): string {
     paragraph(`${[...ids].join(', ')}: ${told}`, width),
   );
   const limits =
-    'complete: no. These are random schedules, not all schedules: that nothing was found does not ' +
-    'prove that nothing is there.';
+    'complete: no. These are random schedules, not all schedules: that nothing was found does ' +
+    'not prove that nothing is there.';
   return [...why, paragraph(limits, width)].join('\n');
 }
 

@@ -1,6 +1,6 @@
 /**
- * What a command may do to the world outside: print, and hear that the user has had enough. Commands
- * never touch `process`, so tests run them like functions.
+ * What a command may do to the world outside: print, and hear that the user has had enough.
+ * Commands never touch `process`, so tests run them like functions.
  */
 
 /** Columns of output that no terminal shows. */

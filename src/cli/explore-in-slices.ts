@@ -23,7 +23,7 @@ const SLICE_MAX = 2000;
 export interface SliceOptions extends Pick<ExploreOptions, 'executions' | 'seed'> {
   /** Milliseconds on a clock. */
   readonly now: () => number;
-  /** Called after every slice with the executions done. Returning false stops with what there is. */
+  /** Called after every slice with the executions done. Returning false stops there. */
   readonly progress: (done: number) => boolean;
 }
 

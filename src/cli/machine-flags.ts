@@ -20,8 +20,8 @@ export function addFactOptions(command: Command): void {
   command
     .option(
       '--cpu <cpu>',
-      'the CPU, if the source does not say: VENDOR:FAMILY[:MODEL] such as AuthenticAMD:25:1, or a ' +
-        'file with /proc/cpuinfo or lscpu output',
+      'the CPU, if the source does not say: VENDOR:FAMILY[:MODEL] such as AuthenticAMD:25:1, or ' +
+        'a file with /proc/cpuinfo or lscpu output',
     )
     .option(
       '--cmdline <text>',

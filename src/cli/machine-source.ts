@@ -58,7 +58,8 @@ export async function readMachine(name: string, flags: MachineFlags): Promise<Ma
 
 /** Says that the CPU of a machine is not known, and how to name it. */
 export function missingCpu(name: string): string {
-  return `${oneLinePath(name)} does not say which CPU it has; name it with --cpu, as in ${CPU_EXAMPLE}`;
+  const source = oneLinePath(name);
+  return `${source} does not say which CPU it has; name it with --cpu, as in ${CPU_EXAMPLE}`;
 }
 
 function facts(cpu: CpuSpec | null, cmdline: string | null): CaptureOptions {

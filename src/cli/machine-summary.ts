@@ -1,8 +1,7 @@
 /** A machine in a few words. */
 
-import { InputError } from '../base/index.ts';
 import type { CpuSpec, MachinePlan } from '../machine/index.ts';
-import { castFor, SCENARIOS } from '../scenarios/index.ts';
+import { candidatesFor, ROLES, SCENARIOS } from '../scenarios/index.ts';
 
 /** `AuthenticAMD:25:1`, as `--cpu` takes it. */
 export function cpuText(cpu: CpuSpec | null): string {
@@ -11,13 +10,8 @@ export function cpuText(cpu: CpuSpec | null): string {
 
 /** Ids of the stories that a machine has the devices for. */
 export function castableStories(plan: MachinePlan): readonly string[] {
-  return SCENARIOS.filter(({ roles }) => {
-    try {
-      castFor(plan, roles);
-      return true;
-    } catch (error) {
-      if (error instanceof InputError) return false;
-      throw error;
-    }
-  }).map(({ id }) => id);
+  const fits = ROLES.filter((role) => candidatesFor(plan, role).length > 0);
+  return SCENARIOS.filter(({ roles }) => roles.every((role) => fits.includes(role))).map(
+    ({ id }) => id,
+  );
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The executable: gives the command line a real process, and ends with its exit code. */
 
+import { InputError } from '../base/index.ts';
 import { type CliContext, COLUMNS_DEFAULT, COLUMNS_MIN, wantsColor } from './context.ts';
 import { EXIT } from './exit-code.ts';
 import { errorLine, runCli } from './program.ts';
@@ -25,12 +26,7 @@ const context: CliContext = {
   },
 };
 
-for (const stream of [stdout, stderr]) {
-  // Into `head`, for example: nobody is left to be told.
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === 'EPIPE' ? EXIT.brokenPipe : EXIT.internal);
-  });
-}
+for (const stream of [stdout, stderr]) stream.on('error', leave);
 
 // What a story's module left running may still throw; that must not pass for findings.
 process.on('uncaughtException', (error) => {
@@ -40,4 +36,16 @@ process.on('uncaughtException', (error) => {
 
 const code = await runCli(argv.slice(2), context);
 // A module may have left a timer behind; nothing waits for it once all is written.
-stdout.write('', () => process.exit(code));
+stdout.write('', (error) => {
+  if (error) leave(error);
+  process.exit(code);
+});
+
+/** Ends where output went nowhere: quietly if nobody reads it, as into `head`. */
+function leave(error: NodeJS.ErrnoException): never {
+  if (error.code === 'EPIPE' || error.code === 'ERR_STREAM_DESTROYED') {
+    process.exit(EXIT.brokenPipe);
+  }
+  stderr.write(errorLine(new InputError('output', '', `it cannot be written: ${error.code}`)));
+  process.exit(EXIT.usage);
+}

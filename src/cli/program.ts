@@ -29,8 +29,9 @@ const COMMANDS: readonly CliCommand[] = [
  * Runs a command line.
  *
  * @param argv - The words behind the program's name.
- * @returns The exit code: 0 all as expected, 1 findings, 2 usage or unreadable input, 130 interrupted
- *   with nothing found, 70 a bug in peerbuf. Whatever goes wrong is one line on `stderr`.
+ * @returns The exit code: 0 all as expected, 1 findings, 2 usage or unreadable input, 130
+ *   interrupted with nothing found, 70 a bug in peerbuf. Whatever goes wrong is one line on
+ *   `stderr`.
  */
 export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {
   let code: number = EXIT.expected;

@@ -10,7 +10,8 @@ import type { Cast } from '../scenarios/index.ts';
 /** Version of the format; a change of meaning changes the number. */
 export const REPORT_SCHEMA = 'peerbuf.report/1';
 
-/** LIMIT: findings of one execution that are reported; a device that faults in a loop has thousands. */
+/** LIMIT: findings of one execution that are reported; a device that faults in a loop makes
+ *  thousands. */
 export const FINDINGS_MAX = 20;
 
 /** An execution that went wrong. */

@@ -51,12 +51,22 @@ export function routeInWords(provider: PciNode, client: PciNode, route: P2pRoute
   return `${WORDS[route.mapType]}${length} (${why})`;
 }
 
-/** Every pair of a drive and a network card of a machine. */
-export function pairsOf(plan: MachinePlan): readonly Pair[] {
+/** The number of pairs of a drive and a network card of a machine. */
+export function pairCount(plan: MachinePlan): number {
+  return candidatesFor(plan, 'nvme-drive').length * candidatesFor(plan, 'network-card').length;
+}
+
+/** The pairs of a drive and a network card of a machine, at most `countMax`. */
+export function pairsOf(plan: MachinePlan, countMax: number): readonly Pair[] {
   const clients = candidatesFor(plan, 'network-card');
-  return candidatesFor(plan, 'nvme-drive').flatMap((provider) =>
-    clients.map((client) => judge(plan, provider, client)),
-  );
+  const pairs: Pair[] = [];
+  for (const provider of candidatesFor(plan, 'nvme-drive')) {
+    for (const client of clients) {
+      if (pairs.length >= countMax) return pairs;
+      pairs.push(judge(plan, provider, client));
+    }
+  }
+  return pairs;
 }
 
 function judge(plan: MachinePlan, provider: PciNode, client: PciNode): Pair {

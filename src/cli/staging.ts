@@ -116,7 +116,7 @@ function produce(
   }
 }
 
-/** The devices of a story and every port above them must be known before they are brought to life. */
+/** The devices of a story and the ports above them must be known before they come to life. */
 function requireKnownAcs(machine: MachineSource, address: string): void {
   let node: PciNode | null = machine.plan.tree.at(address);
   for (; node !== null; node = node.upstream) {

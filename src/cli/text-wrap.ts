@@ -1,8 +1,10 @@
 /** Text in columns: how wide it is, and how it breaks into lines. */
 
-/** Letters and signs that take two columns: East Asian wide forms and pictures. */
-const WIDE =
-  /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|[\u{1f000}-\u{1faff}\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u;
+/** East Asian letters and signs that take two columns. */
+const WIDE_LETTER =
+  /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]/u;
+/** Pictures, and the rarer ideographs. */
+const WIDE_PICTURE = /[\u{1f000}-\u{1faff}\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}/u;
 const NARROWEST = /[\p{M}\p{Cf}]/u;
 
 /** Columns that `text` takes on a terminal, never fewer than it does. */
@@ -68,7 +70,7 @@ export function paragraph(text: string, width: number, indent = ''): string {
 
 function letterWidth(letter: string): number {
   if (NARROWEST.test(letter)) return 0;
-  return WIDE.test(letter) ? 2 : 1;
+  return WIDE_LETTER.test(letter) || WIDE_PICTURE.test(letter) ? 2 : 1;
 }
 
 /** Cuts a word into parts of at most `width` columns, behind signs where there are any. */

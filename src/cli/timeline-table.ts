@@ -1,7 +1,7 @@
 /**
- * Draws a timeline with characters. A text begins in its actor's column and runs on over the columns
- * to its right, which are empty in that row; so most rows are one line even on narrow terminals.
- * That is what table libraries cannot do, so this one is drawn by hand.
+ * Draws a timeline with characters. A text begins in its actor's column and runs on over the
+ * columns to its right, which are empty in that row; so most rows are one line even on narrow
+ * terminals. That is what table libraries cannot do, so this one is drawn by hand.
  */
 
 import type { Paint, Palette } from './palette.ts';

@@ -14,7 +14,7 @@ import {
 /** LIMIT: the fewest accesses in a row that are told as one: fewer lose more than they save. */
 const FOLDED_MIN = 3;
 
-/** Left to right: who asks stands left of who is asked, and the far end of the wire to the right. */
+/** Left to right: who asks stands left of who is asked, the far end of the wire rightmost. */
 const ROLE_ORDER: readonly (ActorRole | 'machine')[] = [
   'user',
   'kernel',
@@ -55,7 +55,7 @@ export interface Timeline {
 
 /** What a timeline shows. */
 export interface TimelineOptions {
-  /** Every event, each in a row of its own. Default: milestones, without begin and end of the run. */
+  /** Every event, in a row of its own. Default: milestones, without begin and end of the run. */
   readonly all?: boolean;
   /** At most so many rows, the last ones. Default: all. */
   readonly rowsMax?: number;

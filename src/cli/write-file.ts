@@ -7,11 +7,11 @@ import { InputError } from '../base/index.ts';
 import { oneLinePath } from '../doctor/index.ts';
 
 /**
- * Writes `text` to `path`: first to a name beside it, which then takes its place. What is no regular
- * file, such as `/dev/null`, is written to where it is.
+ * Writes `text` to `path`: first to a name beside it, which then takes its place. What is no
+ * regular file, such as `/dev/null`, is written to where it is.
  *
- * @throws {@link InputError} It cannot be written; nothing is left behind, and a file that was there
- *   is as it was.
+ * @throws {@link InputError} It cannot be written; nothing is left behind, and a file that was
+ *   there is as it was.
  */
 export function writeWhole(path: string, text: string): void {
   try {

@@ -1,6 +1,6 @@
 /**
- * Goal: what a capture cannot show is filled in as told, and said. Method: presets as captures would
- * show them, and what Linux believes of every pair compared with what the hardware then does.
+ * Goal: what a capture cannot show is filled in as told, and said. Method: presets as captures
+ * would show them, and what Linux believes of every pair compared with what is then assumed.
  */
 
 import { describe, expect, test } from 'vitest';

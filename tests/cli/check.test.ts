@@ -1,6 +1,6 @@
 /**
  * Goal: `peerbuf check` says of every story what came of it, how often, and how to see a failure
- * again; and stops when it is told to. Method: few schedules, built-in stories and planted mistakes.
+ * again; and stops when it is told to. Method: few schedules of right and of wrong stories.
  */
 
 import { describe, expect, test } from 'vitest';

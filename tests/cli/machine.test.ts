@@ -9,6 +9,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import {
   findPreset,
+  generateFabric,
   type MachineSpec,
   machineSpecToJson,
   PRESETS,
@@ -200,7 +201,7 @@ describe('peerbuf machine', () => {
       readonly functions: readonly { readonly bdf: string; readonly acsRedirects: boolean }[];
       readonly pairs: readonly Readonly<Record<string, unknown>>[];
     };
-    expect(shown).toMatchObject({ name: 'server-switch-acs', kind: 'preset', notes: [] });
+    expect(shown).toMatchObject({ schema: 'peerbuf.machine-report/1', kind: 'preset', notes: [] });
     expect(shown.functions).toHaveLength(preset('server-switch-acs').functions.length);
     expect(shown.functions.some(({ acsRedirects }) => acsRedirects)).toBe(true);
     expect(shown.pairs[0]).toMatchObject({
@@ -209,6 +210,25 @@ describe('peerbuf machine', () => {
       verdict: 'not-supported',
       distance: null,
     });
+  });
+});
+
+describe('A machine with very many devices', () => {
+  const path = folder.file(
+    'many.json',
+    machineSpecToJson(generateFabric({ seed: 1, endpoints: 1000 })),
+  );
+
+  test('shows some of its pairs, and says how many there are', async () => {
+    const { out } = await cli(['machine', path]);
+    const [, more = ''] = /\nand (\d+) more; --json has up to 100000\n/.exec(out) ?? [];
+    const { out: json } = await cli(['machine', path, '--json']);
+    const shown = JSON.parse(json) as {
+      readonly pairCount: number;
+      readonly pairs: readonly unknown[];
+    };
+    expect(shown.pairCount).toBe(Number(more) + 40);
+    expect(shown.pairs).toHaveLength(100_000);
   });
 });
 

@@ -1,5 +1,6 @@
 /**
- * Goal: the program as users run it: its exit codes, its streams, its bytes. Method: real processes.
+ * Goal: the program as users run it has the right exit codes, streams and bytes. Method: real
+ * processes.
  */
 
 import { spawn } from 'node:child_process';
@@ -105,6 +106,18 @@ describe('A process', () => {
     const { out, err } = shell(`(${line}; ${line.replace('--json', '')}) | head -n 1`);
     expect(err).toBe('');
     expect(out.split('\n')).toHaveLength(2);
+  });
+
+  test('leaves as if by SIGPIPE when nobody reads at all', async () => {
+    const line = ['--import', 'tsx', 'src/cli/main.ts', 'stories', '--long'];
+    const child = spawn(process.execPath, line, { cwd: ROOT });
+    child.stdout.destroy();
+    let err = '';
+    child.stderr.on('data', (bytes: Buffer) => {
+      err += bytes.toString();
+    });
+    const code = await new Promise((resolve) => child.on('close', resolve));
+    expect({ code, err }).toEqual({ code: 141, err: '' });
   });
 
   test('stops at Ctrl-C with what it has so far', async () => {

@@ -123,7 +123,7 @@ describe('peerbuf run --trace', () => {
     },
   );
 
-  test('leaves nothing half-written: the file that was there stays, and nothing is beside it', async () => {
+  test('leaves nothing half-written, and what was there as it was', async () => {
     const path = folder.file('taken/trace/inside', 'x');
     const { code, out, err } = await cli([
       'run',

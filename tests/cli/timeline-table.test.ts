@@ -1,6 +1,6 @@
 /**
- * Goal: a timeline fits its terminal, whatever its width, and says for every row who did it. Method:
- * all stories on a few machines at many widths, and rows written by hand.
+ * Goal: a timeline fits its terminal, whatever its width, and says for every row who did it.
+ * Method: all stories at many widths, and rows written by hand.
  */
 
 import { describe, expect, test } from 'vitest';

@@ -1,6 +1,6 @@
 /**
- * Goal: whatever is wrong with a command line, the user reads one line that says what, and the shell
- * sees 2. Method: a table of wrong lines.
+ * Goal: whatever is wrong with a command line, the user reads one line that says what, and the
+ * shell sees 2. Method: a table of wrong lines.
  */
 
 import { describe, expect, test } from 'vitest';

@@ -1,7 +1,6 @@
 /** `peerbuf machine`: one machine, and which of its network cards reach which of its drives. */
 
 import type { Command } from 'commander';
-import { formatSize } from '../../base/index.ts';
 import type { P2pAdvice } from '../../framework/index.ts';
 import { type MachineSpec, machineSpecToJson } from '../../machine/index.ts';
 import { classInWords } from '../class-words.ts';
@@ -14,12 +13,18 @@ import { castableStories, cpuText } from '../machine-summary.ts';
 import { type Paint, type Palette, paletteOf } from '../palette.ts';
 import { drawPciTree, redirects } from '../pci-tree-text.ts';
 import { drawTable, type Row, WIDE_TABLE } from '../plain-table.ts';
-import { type Pair, pairsOf } from '../route-words.ts';
+import { type Pair, pairCount, pairsOf } from '../route-words.ts';
 import { headed } from '../stage-text.ts';
 import { paragraph } from '../text-wrap.ts';
 
-/** LIMIT: pairs that are shown as text; JSON has all of them. */
+/** Version of what `--json` prints; a change of meaning changes the number. */
+const MACHINE_REPORT_SCHEMA = 'peerbuf.machine-report/1';
+
+/** LIMIT: pairs that are shown as text. */
 const PAIRS_SHOWN_MAX = 40;
+
+/** LIMIT: pairs in JSON; a machine with ten thousand drives and cards has too many for a file. */
+const PAIRS_MAX = 100_000;
 
 /** `peerbuf machine`. */
 export const machineCommand: CliCommand = {
@@ -68,7 +73,7 @@ async function run(command: Command, context: CliContext): Promise<number> {
 function print({ plan }: MachineSource, { stdout, columns, color }: CliContext): void {
   const palette = paletteOf(color);
   const { spec, tree } = plan;
-  const pairs = pairsOf(plan);
+  const pairs = pairsOf(plan, PAIRS_SHOWN_MAX);
   stdout(headed(spec.name, spec.title, columns, palette));
   stdout(paragraph(factsText(spec), columns));
   stdout(`\n${drawPciTree(tree, columns, palette).join('\n')}\n`);
@@ -79,9 +84,9 @@ function print({ plan }: MachineSource, { stdout, columns, color }: CliContext):
     stdout(paragraph('There is no pair of an NVMe drive and a network card.', columns));
     return;
   }
-  stdout(pairTable(pairs.slice(0, PAIRS_SHOWN_MAX), columns, palette));
-  const more = pairs.length - PAIRS_SHOWN_MAX;
-  if (more > 0) stdout(`and ${more} more; --json has them\n`);
+  stdout(pairTable(pairs, columns, palette));
+  const more = pairCount(plan) - pairs.length;
+  if (more > 0) stdout(`and ${more} more; --json has up to ${PAIRS_MAX}\n`);
   for (const text of adviceIn(pairs)) stdout(paragraph(`What would help: ${text}.`, columns));
 }
 
@@ -91,7 +96,7 @@ function factsText({ cpu, iommu, memory, functions, hostBridges }: MachineSpec):
   return [
     `CPU ${cpuText(cpu)}`,
     `IOMMU ${iommu}`,
-    `${formatSize(ram)} of RAM in ${plural(nodes, 'node')}`,
+    `${Math.round((ram / 2 ** 30) * 10) / 10} GiB of RAM in ${plural(nodes, 'node')}`,
     `${plural(functions.length, 'function')} below ${plural(hostBridges.length, 'host bridge')}`,
   ].join('; ');
 }
@@ -148,6 +153,7 @@ function jsonOf({ kind, plan }: MachineSource): unknown {
     acsRedirects: redirects(fn),
   }));
   const stories = castableStories(plan);
-  const pairs = pairsOf(plan);
-  return { name, title, kind, cpu, iommu, stories, hostBridges, functions, pairs, notes };
+  const pairs = pairsOf(plan, PAIRS_MAX);
+  const head = { schema: MACHINE_REPORT_SCHEMA, name, title, kind, cpu, iommu };
+  return { ...head, stories, hostBridges, functions, pairCount: pairCount(plan), pairs, notes };
 }
