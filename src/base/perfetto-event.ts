@@ -55,8 +55,7 @@ export interface PerfettoInstant extends PerfettoPlace {
 
 /** Start or finish of an arrow, at the slice that is open on the thread. */
 export type PerfettoFlow = PerfettoPlace & { readonly id: string } & (
-    | { readonly ph: 's' }
-    | { readonly ph: 'f'; readonly bp: 'e' }
+    { readonly ph: 's' } | { readonly ph: 'f'; readonly bp: 'e' }
   );
 
 /** New values of some counters. */

@@ -131,7 +131,7 @@ class Drawing {
   draw(): readonly PerfettoEvent[] {
     this.nameActors();
     let lastTs = 0;
-    for (let first = 0; first < this.trace.length; ) {
+    for (let first = 0; first < this.trace.length;) {
       const step = this.eventAt(first).step;
       let after = first + 1;
       while (this.trace[after]?.step === step) after += 1;

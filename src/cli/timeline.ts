@@ -124,7 +124,7 @@ interface Told {
 /** CPU accesses in a row by one actor to one device become one; those that failed stay. */
 function foldAccesses(events: readonly TraceEvent[], all: boolean): readonly Told[] {
   const told: Told[] = [];
-  for (let first = 0; first < events.length; ) {
+  for (let first = 0; first < events.length;) {
     const event = events[first] as TraceEvent;
     const device = all ? null : accessedDevice(event);
     let after = first + 1;

@@ -14,14 +14,7 @@ const TAR_CHECKSUM_SIZE = 8;
 
 /** The kinds of file that captures come in. `machine-spec` is any JSON object. */
 export type CaptureFormat =
-  | 'machine-spec'
-  | 'lspci'
-  | 'tar'
-  | 'gzip'
-  | 'bzip2'
-  | 'nccl-xml'
-  | 'hwloc-xml'
-  | 'unknown';
+  'machine-spec' | 'lspci' | 'tar' | 'gzip' | 'bzip2' | 'nccl-xml' | 'hwloc-xml' | 'unknown';
 
 /** Tells the kind of `bytes`; nothing is said of whether the rest of it is sound. */
 export function detectFormat(bytes: Uint8Array): CaptureFormat {

@@ -17,7 +17,7 @@ const STEPS_MAX = 10_000_000;
 /** Writes a schedule as a string. */
 export function encodeSchedule(schedule: Schedule): string {
   const bytes: number[] = [];
-  for (let i = 0; i < schedule.length; ) {
+  for (let i = 0; i < schedule.length;) {
     const actor = schedule[i] as number;
     let end = i + 1;
     while (schedule[end] === actor) end += 1;

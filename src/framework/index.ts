@@ -1,12 +1,7 @@
 /** `peerbuf/framework`: Linux's dma-buf and what it rests on in the kernel. */
 
 export { Attachment } from './attachment.ts';
-export {
-  type AttachOps,
-  DmaBuf,
-  type DmaBufExportInfo,
-  type DmaBufOps,
-} from './dma-buf.ts';
+export { type AttachOps, DmaBuf, type DmaBufExportInfo, type DmaBufOps } from './dma-buf.ts';
 export {
   dmaBufFreeSgt,
   dmaBufPhysVecToSgt,

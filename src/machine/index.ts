@@ -56,11 +56,7 @@ export {
 export { bridgeRule } from './pci/pcie-type.ts';
 export { type BusBar, HostBridge, PciNode, PciTree } from './pci/tree.ts';
 export { MemoryBank, PhysicalMemory } from './physical-memory.ts';
-export {
-  type FabricOptions,
-  GENERATED_ENDPOINTS_MAX,
-  generateFabric,
-} from './presets/generate.ts';
+export { type FabricOptions, GENERATED_ENDPOINTS_MAX, generateFabric } from './presets/generate.ts';
 export { findPreset, PRESETS } from './presets/index.ts';
 export {
   Scheduler,

@@ -1,4 +1,6 @@
-/** A range of bytes of any size that takes memory only where it was written. Unwritten bytes are 0. */
+/**
+ * A range of bytes of any size that takes memory only where it was written. Unwritten bytes are 0.
+ */
 
 /** LIMIT: memory comes in pieces of this size, so that touching one page is cheap. */
 const CHUNK_SIZE = 16 * 1024;
@@ -60,7 +62,9 @@ export class SparseBytes {
     this.extents.clear();
   }
 
-  /** The extent of a chunk; made, and as long as the write up to `end` can use, if there is none. */
+  /**
+   * The extent of a chunk; made, and as long as the write up to `end` can use, if there is none.
+   */
   private extentAt(start: number, end: number): Extent {
     const known = this.extents.get(start);
     if (known !== undefined) return known;

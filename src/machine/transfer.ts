@@ -46,7 +46,7 @@ export abstract class Transfer<R> extends PreemptStep<R> {
   override accesses(look: Look): readonly Access[] {
     const touched: Access[] = [];
     const accessClass: AccessClass = this.isWrite ? 'W' : 'R';
-    for (let done = 0; done < this.length; ) {
+    for (let done = 0; done < this.length;) {
       const landing = this.resolve(done, look, { touched, route: null });
       const place = placeOf(this.machine, landing);
       if (place === null) break;

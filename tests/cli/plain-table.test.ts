@@ -55,7 +55,7 @@ describe('drawTable', () => {
     const paint = (cell: string) =>
       cell === 'bad' || cell.startsWith('some') ? paletteOf(true).trouble : null;
     const coloured = drawTable(COLUMNS, rows, { width: 24, palette: PLAIN, paint });
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: the sequences are what is meant.
+    // eslint-disable-next-line no-control-regex -- the sequences are what is meant.
     const bare = coloured.replace(/\u001b\[\d+m/g, '');
     const lines = (text: string) => text.split('\n').map((line) => line.trimEnd());
     expect(lines(bare)).toEqual(lines(drawTable(COLUMNS, rows, { width: 24, palette: PLAIN })));

@@ -109,7 +109,7 @@ describe('Colour', () => {
     });
     const timeline = { actors: ['a', 'b'], rows, leftOut: 0 };
     const coloured = drawTimeline(timeline, 80, paletteOf(true));
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: the sequences are what is meant.
+    // eslint-disable-next-line no-control-regex -- the sequences are what is meant.
     const bare = coloured.map((line) => line.replace(/\u001b\[\d+m/g, ''));
     expect(bare).toEqual(drawTimeline(timeline, 80, PLAIN));
     const [plain, ...others] = coloured.slice(2);

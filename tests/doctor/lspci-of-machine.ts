@@ -52,7 +52,7 @@ function offsetOf(
   byAddress: ReadonlyMap<string, FunctionSpec>,
 ): number {
   let top = fn;
-  for (let above = byAddress.get(fn.parent ?? ''); above !== undefined; ) {
+  for (let above = byAddress.get(fn.parent ?? ''); above !== undefined;) {
     top = above;
     above = byAddress.get(above.parent ?? '');
   }

@@ -1,7 +1,7 @@
 /**
- * Goal: VFIO_DEVICE_FEATURE_DMA_BUF refuses what Linux refuses, in Linux's order, and leaves nothing
- * behind. Method: each error of reference E.1; requests with two mistakes; what Linux 7.2.12
- * answered for an NVMe drive (samples/errno/k7.2/vfio.txt).
+ * Goal: VFIO_DEVICE_FEATURE_DMA_BUF refuses what Linux refuses, in Linux's order, and leaves
+ * nothing behind. Method: each error of reference E.1; requests with two mistakes; what Linux
+ * 7.2.12 answered for an NVMe drive (samples/errno/k7.2/vfio.txt).
  */
 
 import { describe, expect, test } from 'vitest';
@@ -192,7 +192,7 @@ describe('An export', () => {
     expect(rig.vdev.dmabufs.value).toHaveLength(2);
   });
 
-  test("is gone after the last close: off the device's list, its state freed (S003-9, S003-10)", () => {
+  test("is off the device's list and freed after the last close (S003-9, S003-10)", () => {
     const rig = new VfioRig();
     const buf = rig.do(rig.open([0, 1]));
     expect(rig.vdev.dmabufs.value).toEqual([buf.priv]);

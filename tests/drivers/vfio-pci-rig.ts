@@ -45,7 +45,7 @@ export class VfioRig extends KernelRig {
     return yield* this.exportPages(...ranges);
   }
 
-  /** Exports ranges of BAR2: from page, pages. Gives back the buffer; only the descriptor holds it. */
+  /** Exports ranges of BAR2: from page, pages. Only the descriptor holds the buffer. */
   *exportPages(...ranges: readonly (readonly [number, number])[]): Task<DmaBuf> {
     const bytes = ranges.map(([page, pages]) => ({ offset: page * PAGE, length: pages * PAGE }));
     const fd = yield* this.exportBytes(bytes);
@@ -162,9 +162,9 @@ export class FakeImporter {
 
   private *hear(attachment: Attachment): Task {
     this.invalidations += 1;
+    if (this.habit === 'late' && this.tables.length > 0) yield* this.coverWork(attachment);
     yield* this.stale.write(true);
     if (this.habit === 'at-once') yield* this.unmapLocked(attachment);
-    if (this.habit === 'late' && this.tables.length > 0) yield* this.coverWork(attachment);
   }
 
   private *coverWork({ buf }: Attachment): Task {

@@ -128,7 +128,7 @@ describe('Attaching', () => {
     expect(attachment.isRevocable).toBe(revocable);
   });
 
-  test('lets the exporter take peer-to-peer away, for that attachment alone (S000-20, P2-001)', () => {
+  test('lets the exporter take peer-to-peer away, for one attachment (S000-20, P2-001)', () => {
     const { rig, buf } = boot(
       new FakeExporter({
         *onAttach(_, attachment): Task {

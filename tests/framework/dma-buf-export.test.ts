@@ -21,7 +21,7 @@ const FAKE_FILE_OPERATIONS: FileOperations = { *release(): Task {} };
 
 /** Descriptors until none is free. */
 function* fill(rig: KernelRig, file: KernelFile): Task {
-  for (let fd: number | null = 0; fd !== null; ) {
+  for (let fd: number | null = 0; fd !== null;) {
     yield* file.get();
     fd = yield* rig.process.fds.install(file);
     if (fd === null) yield* file.put();

@@ -106,7 +106,7 @@ describe('The release of a buffer', () => {
     }
   });
 
-  test('takes the buffer off the list, asks the exporter, and then looks for attachments (DB-008)', () => {
+  test('takes the buffer off the list, asks the exporter, then looks at the rest (DB-008)', () => {
     const rig = new KernelRig();
     const seen: unknown[] = [];
     const exporter = new FakeExporter({

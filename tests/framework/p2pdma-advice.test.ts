@@ -166,7 +166,7 @@ describe('Advice', () => {
     expect(helped).toBeGreaterThan(20);
   });
 
-  test('for a pair on two root ports is one switch or another machine, and both help (AC-26)', () => {
+  test('for a pair on two root ports is one switch or another machine: both help (AC-26)', () => {
     const spec = machineOf({ 0: [port('01.0', [card()]), port('02.0', [card()])] });
     const { advice } = explain(spec, '01:00.0', '02:00.0');
     expect(advice.map(({ change, value }) => [change, value])).toEqual([

@@ -1,7 +1,7 @@
 /**
  * Goal: Linux trusts exactly the CPUs and host bridges that it says it trusts. Method: every entry
- * of the list, alone, in pairs of host bridges and on other functions; the list was also read out of
- * the binary of Debian's 7.2.12, entry by entry. p2p-topology 1.4, 1.5.
+ * of the list, alone, in pairs of host bridges and on other functions; the list was also read out
+ * of the binary of Debian's 7.2.12, entry by entry. p2p-topology 1.4, 1.5.
  */
 
 import { describe, expect, test } from 'vitest';

@@ -45,7 +45,7 @@ function barsIn(resource: string): BarSpec[] {
 
 /** Capability and control of ACS as they stand in the bytes. */
 function acsIn(config: Buffer): { capability: number; control: number } | null {
-  for (let at = 0x100; at !== 0 && at + 8 <= config.length; ) {
+  for (let at = 0x100; at !== 0 && at + 8 <= config.length;) {
     const header = config.readUInt32LE(at);
     if ((header & 0xffff) === 0x0d) {
       const capability = config.readUInt16LE(at + 4) & 0x7f;

@@ -17,7 +17,7 @@ export function plainTar(bytes: Buffer): PlainTar {
   const links = new Map<string, string>();
   let longPath = '';
   let longTarget = '';
-  for (let at = 0; at + BLOCK_SIZE <= bytes.length; ) {
+  for (let at = 0; at + BLOCK_SIZE <= bytes.length;) {
     const text = (start: number, length: number): string =>
       bytes.toString('utf8', at + start, at + start + length).replace(/\0.*$/s, '');
     if (text(0, 100) === '') break;

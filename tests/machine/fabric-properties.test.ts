@@ -159,7 +159,7 @@ describe('Where the rule says', () => {
     fc.assert(
       fc.property(CASES, (chosen) => {
         const spec = generateFabric(chosen);
-        // Without translation Linux sends physical addresses: right where the bus has no other view.
+        // Untranslated, Linux sends physical addresses: right where the bus has the same view.
         const seen = mode === 'translated' ? spec : withOneView(spec);
         const pair = pairOf(withMode(seen, mode), chosen);
         if (pair.route.mapType !== 'through-host-bridge') return;

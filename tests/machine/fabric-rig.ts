@@ -78,9 +78,9 @@ export class FabricRig {
   readonly machine: Machine;
   readonly devices = new Map<string, FakeDevice>();
 
-  constructor(spec: MachineSpec) {
+  constructor(spec: MachineSpec, plan: MachinePlan = new MachinePlan(spec)) {
     this.scheduler = new Scheduler({ sink: (event) => void this.trace.push(event) });
-    this.machine = new Machine(new MachinePlan(spec), this.scheduler);
+    this.machine = new Machine(plan, this.scheduler);
     for (const { address, bridge } of spec.functions) {
       if (bridge !== null) continue;
       const fn = this.machine.function(address);

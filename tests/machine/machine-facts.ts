@@ -16,7 +16,7 @@ export function bridgesAbove(
   fn: FunctionSpec,
 ): FunctionSpec[] {
   const above: FunctionSpec[] = [];
-  for (let at = fn.parent; at !== null; ) {
+  for (let at = fn.parent; at !== null;) {
     const bridge = present(byAddress.get(at), at);
     above.push(bridge);
     at = bridge.parent;

@@ -135,7 +135,7 @@ describe('docs/machine-spec.md', () => {
     ({ object, field, value }) => {
       const path = PATHS[object] ?? [];
       const machine = sample();
-      delete at(machine, path)[field];
+      Reflect.deleteProperty(at(machine, path), field);
       if (value === null) {
         const place = pathText(path, field);
         const read = (): unknown => readMachineSpec(machine, 'sample');

@@ -1,7 +1,7 @@
 /**
  * Goal: every story goes as it must on every machine: stored and read back where Linux lets the
- * devices meet, refused with Linux's errno where not. Method: presets under random schedules; captured
- * machines against the verdict that Linux 7.2 printed there; a box with known facts.
+ * devices meet, refused with Linux's errno where not. Method: presets under random schedules;
+ * captured machines against the verdict that Linux 7.2 printed there; a box with known facts.
  */
 
 import { readFileSync } from 'node:fs';

@@ -15,10 +15,7 @@ import type { Packet } from '../../machine/index.ts';
  * responder could not do it.
  */
 export type NakStatus =
-  | 'psn-sequence-error'
-  | 'invalid-request'
-  | 'remote-access-error'
-  | 'remote-operational-error';
+  'psn-sequence-error' | 'invalid-request' | 'remote-access-error' | 'remote-operational-error';
 
 /** Sequence numbers of packets count from 0 up to this, and start again. */
 export const PSN_COUNT: number = 2 ** 24;

@@ -15,5 +15,4 @@ class GetInsteadOfTryGet extends VfioPciDevice {
 
 const STORY: Scenario = closeRacesReset((kernel, fn) => new GetInsteadOfTryGet(kernel, fn), 2);
 
-// biome-ignore lint/style/noDefaultExport: this is how a user's story is found.
 export default defineScenario({ ...STORY, id: 'get-instead-of-try-get' });

@@ -27,7 +27,6 @@ class TwoLocks implements Ending {
   }
 }
 
-// biome-ignore lint/style/noDefaultExport: this is how a user's story is found.
 export default defineScenario({
   id: 'two-locks',
   title: 'two tasks take two locks the other way round',
