@@ -1,7 +1,7 @@
 /**
- * `npm run bench`: prints how fast the hot paths are, as ratios within this run, and counts that must be
- * the same everywhere; `bench/baseline.json` has those, and `tests/bench.test.ts` holds them to it. Times
- * are for reading, never for passing or failing.
+ * `npm run bench`: prints how fast the hot paths are, as ratios within this run, and counts that
+ * must be the same everywhere; `bench/baseline.json` has those, and `tests/bench.test.ts` holds
+ * them to it. Times are for reading, never for passing or failing.
  */
 
 import { dmaCopy, plainCopy } from './copy.ts';

@@ -20,12 +20,9 @@ export class Attachment<P = unknown> {
   readonly importerPriv: unknown;
   /** Number in the trace. */
   readonly number: number;
-  /**
-   * True if the importer can use another device's memory; the exporter may take it away at attach.
-   */
-  peer2peer: boolean;
   /** The exporter's own. */
   priv: unknown = null;
+  private mayUsePeers: boolean;
 
   constructor(
     buf: DmaBuf<P>,
@@ -37,8 +34,27 @@ export class Attachment<P = unknown> {
     this.device = device;
     this.importerOps = importerOps;
     this.importerPriv = importerPriv;
-    this.peer2peer = importerOps?.allowPeer2Peer ?? false;
+    this.mayUsePeers = importerOps?.allowPeer2Peer ?? false;
     this.number = buf.kernel.nextAttachment();
+  }
+
+  /**
+   * True if the importer can use another device's memory. The exporter may take that away at
+   * attach, and never give it.
+   *
+   * DIFFERS: in Linux this is a plain field, and an exporter that sets what the importer did not
+   * ask for goes unnoticed; here it is a kernel warning and has no effect.
+   */
+  get peer2peer(): boolean {
+    return this.mayUsePeers;
+  }
+
+  set peer2peer(value: false) {
+    if (value && !this.mayUsePeers) {
+      const text = 'the exporter gives peer-to-peer that the importer did not ask for';
+      this.buf.kernel.scheduler.warn('dma_buf_dynamic_attach', text);
+    }
+    this.mayUsePeers &&= value;
   }
 
   /** True if the importer can follow moves: it came with operations. */
@@ -103,7 +119,7 @@ export class Attachment<P = unknown> {
     const { buf } = this;
     buf.resv.assertHeld('dma_buf_map_attachment');
     if (this.pinsOnMap && buf.ops.pin !== undefined) {
-      yield* this.orRecordRefusal('mapAttachment', buf.ops.pin(this));
+      yield* this.orRecordRefusal('mapAttachment', this.pinForMap(buf.ops.pin(this)));
     }
     let table: SgTable;
     try {
@@ -182,6 +198,18 @@ export class Attachment<P = unknown> {
 
   private get pinsOnMap(): boolean {
     return !this.isDynamic && this.buf.ops.pin !== undefined;
+  }
+
+  /** The core's pin around a static importer's mapping. Nothing may be in its way. */
+  private *pinForMap(pin: Task): Task {
+    try {
+      yield* pin;
+    } catch (error) {
+      if (isDmaBufError(error) && error.code === 'EBUSY') {
+        this.buf.kernel.scheduler.warn('dma_buf_map_attachment', 'the pin says EBUSY');
+      }
+      throw error;
+    }
   }
 
   private *orRecordRefusal(call: string, task: Task): Task {

@@ -5,6 +5,7 @@
  * @source drivers/dma-buf/dma-resv.c, v7.2; reference/linux-dma-buf.md B.2
  */
 
+import { DmaBufError } from '../base/index.ts';
 import {
   type Access,
   type AcquireContext,
@@ -78,7 +79,7 @@ export class DmaResv {
    * @source `dma_resv_unlock()`
    */
   *unlock(): Atomic {
-    this.reserved = 0;
+    if (this.lockCell.isHeldBy(this.kernel.scheduler.current)) this.reserved = 0;
     yield* this.lockCell.unlock();
   }
 
@@ -91,11 +92,18 @@ export class DmaResv {
   /**
    * Makes room for `count` more fences.
    *
+   * @param count - At least 1.
+   * @throws {@link DmaBufError} `EINVAL`, with a kernel warning, for none.
    * @context The caller holds the lock.
    * @source `dma_resv_reserve_fences()`
    */
   reserveFences(count: number): void {
+    const { scheduler } = this.kernel;
     this.assertHeld('dma_resv_reserve_fences');
+    if (count < 1) {
+      scheduler.warn('dma_resv_reserve_fences', 'room for no fence at all');
+      throw new DmaBufError('EINVAL', 'reserveFences', 'room-for-no-fence');
+    }
     this.reserved = Math.max(this.reserved, count);
   }
 
@@ -112,8 +120,7 @@ export class DmaResv {
     if (this.reserved === 0) {
       scheduler.oops('dma_resv_add_fence: no slot was reserved for the fence');
     }
-    this.reserved -= 1;
-    yield* new AddFence(this.fences, { fence, usage });
+    if (yield* new AddFence(this.fences, { fence, usage })) this.reserved -= 1;
     scheduler.record?.({
       kind: 'resv.add-fence',
       resv: this.lockCell.id,
@@ -175,7 +182,8 @@ class PendingFences extends PreemptStep<readonly DmaFence[]> {
   }
 }
 
-class AddFence extends PreemptStep<void> {
+/** Adds a fence. True if it took a slot; false if it replaced another. */
+class AddFence extends PreemptStep<boolean> {
   readonly cell: FenceList;
   private readonly entry: Entry;
 
@@ -193,10 +201,11 @@ class AddFence extends PreemptStep<void> {
     return [wholeCell(this.cell, 'W'), ...look(this.cell).map((e) => wholeCell(e.fence, 'R'))];
   }
 
-  apply(): void {
+  apply(): boolean {
     const before = this.cell.value;
     const at = before.findIndex((old) => replaces(this.entry, old));
     this.cell.value = at < 0 ? [...before, this.entry] : before.with(at, this.entry);
+    return at < 0;
   }
 }
 
@@ -207,6 +216,6 @@ function replaces(added: Entry, old: Entry): boolean {
   return (
     one.context === other.context &&
     RANK[old.usage] >= RANK[added.usage] &&
-    one.seqno >= other.seqno
+    (added.fence === old.fence || one.seqno > other.seqno)
   );
 }

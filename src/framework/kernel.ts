@@ -57,8 +57,10 @@ export class Kernel {
    */
   *deferRelease(file: KernelFile): Atomic {
     const actor = this.scheduler.current;
-    if (actor?.role === 'user') this.taskWork.add(actor, file);
-    else yield* this.delayedFput.queue(() => file.operations.release(file));
+    if (actor?.role === 'user') {
+      this.taskWork.add(actor, file);
+      actor.atExit = () => this.taskWork.run(actor);
+    } else yield* this.delayedFput.queue(() => file.operations.release(file));
   }
 
   /**

@@ -57,17 +57,10 @@ export class Process {
    * `dup(2)`: another descriptor for the same file.
    *
    * @throws {@link DmaBufError} `EBADF` the descriptor is not open; `EMFILE` the table is full.
-   * @context No lock held.
+   * @context May sleep; no lock held.
    */
   *dup(fd: number): Task<number> {
-    const file = yield* this.fds.fget(fd);
-    if (file === null) throw new DmaBufError('EBADF', 'dup', 'dup-of-a-closed-descriptor');
-    const copy = yield* this.fds.install(file);
-    if (copy === null) {
-      yield* file.put();
-      throw new DmaBufError('EMFILE', 'dup', 'no-descriptor-left-to-dup');
-    }
-    return copy;
+    return yield* this.syscall(this.dupFile(fd));
   }
 
   /**
@@ -99,6 +92,17 @@ export class Process {
     for (const { phys, size } of this.pages.splice(0)) {
       yield* this.kernel.machine.memory.free(phys, size / PAGE_SIZE);
     }
+  }
+
+  private *dupFile(fd: number): Task<number> {
+    const file = yield* this.fds.fget(fd);
+    if (file === null) throw new DmaBufError('EBADF', 'dup', 'dup-of-a-closed-descriptor');
+    const copy = yield* this.fds.install(file);
+    if (copy === null) {
+      yield* file.put();
+      throw new DmaBufError('EMFILE', 'dup', 'no-descriptor-left-to-dup');
+    }
+    return copy;
   }
 
   private *closeFile(fd: number): Task {

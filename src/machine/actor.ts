@@ -28,7 +28,9 @@ export class Actor {
   spawned = 0;
   /** What its task returned. */
   result: unknown = undefined;
-  private readonly task: Generator<Preempt | Sleep, unknown, unknown>;
+  /** What is left to do when the task has returned; null if nothing is. */
+  atExit: (() => Task) | null = null;
+  private task: Generator<Preempt | Sleep, unknown, unknown>;
 
   constructor(
     index: number,
@@ -49,12 +51,20 @@ export class Actor {
   /** Runs the task up to its next step, handing it the result of the last. */
   resume(sent: unknown): void {
     const next = this.task.next(sent);
-    if (next.done === true) {
-      this.step = null;
-      this.result = next.value;
-    } else {
+    if (next.done !== true) {
       this.step = next.value;
+      return;
     }
+    this.step = null;
+    const { atExit } = this;
+    if (atExit === null) {
+      this.result ??= next.value;
+      return;
+    }
+    this.result = next.value;
+    this.atExit = null;
+    this.task = atExit();
+    this.resume(undefined);
   }
 
   /** Notes that `lock` is held. */

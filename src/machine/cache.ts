@@ -55,9 +55,29 @@ export class CpuCache extends Cell<null> {
     }
   }
 
-  /** Forgets lines, so that the CPU sees what devices wrote. Unwritten changes are lost. */
+  /**
+   * Forgets lines, so that the CPU sees what devices wrote. Unwritten changes are lost, but not
+   * those in a line that the range covers only a part of: it is written to memory first.
+   *
+   * @source `dcache_inval_poc()`, arch/arm64/mm/cache.S, v7.2
+   */
   invalidate(offset: number, length: number): void {
-    for (const { start } of pieces(offset, length)) this.lines.delete(start);
+    for (const { start, from, to } of pieces(offset, length)) {
+      if (to - from < CACHE_LINE_SIZE) this.clean(start, CACHE_LINE_SIZE);
+      this.lines.delete(start);
+    }
+  }
+
+  /** Forgets lines, whatever is in them: their memory has a new owner. */
+  discard(offset: number, length: number): void {
+    const end = offset + length;
+    if (length > this.lines.size * CACHE_LINE_SIZE) {
+      for (const start of [...this.lines.keys()]) {
+        if (start >= offset && start < end) this.lines.delete(start);
+      }
+      return;
+    }
+    for (let start = offset; start < end; start += CACHE_LINE_SIZE) this.lines.delete(start);
   }
 
   private lineAt(start: number): Line {

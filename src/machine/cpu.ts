@@ -25,6 +25,16 @@ export class Cpu {
     }
   }
 
+  /** The cell that stands for the cache over a bank; null where devices see the cache. */
+  cellOf(bank: MemoryBank): Cell | null {
+    return this.caches.get(bank) ?? null;
+  }
+
+  /** Forgets what is cached of a range: its pages have a new owner. */
+  discard(bank: MemoryBank, phys: number, length: number): void {
+    this.caches.get(bank)?.discard(phys - bank.spec.start, length);
+  }
+
   /** A step that loads from RAM. */
   load(phys: PhysAddr, length: number): PreemptStep<Uint8Array> {
     return new CpuLoad(this.placeOf(phys, length), length);
@@ -163,7 +173,8 @@ class Maintain extends PreemptStep<void> {
 
   override accesses(): readonly Access[] {
     if (this.place.cache === null) return [this.place.bank.access(this.place.phys, 0, 'R')];
-    return ramAccesses(this.place, this.length, this.operation === 'clean' ? 'W' : 'R');
+    // Cleaning writes memory; so does an invalidate, for lines at its ends that it covers in part.
+    return ramAccesses(this.place, this.length, 'W');
   }
 
   apply(): void {

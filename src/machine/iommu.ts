@@ -35,22 +35,38 @@ export interface PhysRange {
   readonly size: number;
 }
 
-/** Addresses are handed out downwards from here, as Linux does for PCI devices at first. */
+/** Addresses that are not handed out, `limit` included. */
+export interface IovaRange {
+  readonly base: number;
+  readonly limit: number;
+}
+
+/**
+ * Addresses are handed out downwards from here while there is room, as Linux does for PCI devices.
+ */
 const IOVA_LIMIT = 2 ** 32;
+
+/** LIMIT: four levels of page tables translate 48 bits. */
+const IOVA_LIMIT_WIDE = 2 ** 48;
 
 /** A table of translations. Its value is the list of mappings, by ascending I/O address. */
 export class IommuDomain extends Cell<readonly IovaMapping[]> {
   readonly scheduler: Scheduler;
+  /** Never handed out; ascending and apart. */
+  readonly reserved: readonly IovaRange[];
 
-  constructor(scheduler: Scheduler, name: string) {
+  constructor(scheduler: Scheduler, name: string, reserved: readonly IovaRange[] = []) {
     super(scheduler, name, []);
     this.scheduler = scheduler;
+    this.reserved = reserved;
   }
 
   /**
-   * A step that maps the ranges one behind the other at a fresh address.
+   * A step that maps the ranges one behind the other at a fresh address: below 4 GiB, or above when
+   * there is no room below.
    *
    * @returns The address; null if there is no room.
+   * @source `iommu_dma_alloc_iova()`, drivers/iommu/dma-iommu.c, v7.2
    */
   mapAnywhere(ranges: readonly PhysRange[], rights: IovaRights): PreemptStep<DmaAddr | null> {
     return new MapAnywhere(this, ranges, rights);
@@ -81,17 +97,36 @@ export function findMapping(table: readonly IovaMapping[], iova: number): IovaMa
   return entry !== undefined && entry.iova <= iova ? entry : null;
 }
 
-/** Where `size` bytes, aligned to the power of two that holds them, are free; null if nowhere. */
-function findRoom(table: readonly IovaMapping[], size: number): number | null {
+/**
+ * Where `size` bytes, aligned to the power of two that holds them, are free below `top`; null if
+ * nowhere.
+ */
+function findRoom({ value: table, reserved }: IommuDomain, size: number, top: number) {
   const align = 2 ** Math.ceil(Math.log2(size));
-  let top = IOVA_LIMIT;
-  for (let i = table.length - 1; i >= -1; i -= 1) {
-    const below = i < 0 ? PAGE_SIZE : (table[i]?.iova ?? 0) + (table[i]?.size ?? 0);
-    const start = Math.floor((top - size) / align) * align;
+  let end = top;
+  let mapped = table.length - 1;
+  let kept = reserved.length - 1;
+  for (;;) {
+    const mapping = table[mapped];
+    const range = reserved[kept];
+    // The one of the next two obstacles that ends higher; they may overlap.
+    const isMapping = endOf(mapping) > afterRange(range);
+    const below = Math.max(PAGE_SIZE, endOf(mapping), afterRange(range));
+    const start = Math.floor((end - size) / align) * align;
     if (start >= below) return start;
-    top = Math.min(top, table[i]?.iova ?? 0);
+    if (mapping === undefined && range === undefined) return null;
+    end = Math.min(end, (isMapping ? mapping?.iova : range?.base) ?? 0);
+    if (isMapping) mapped -= 1;
+    else kept -= 1;
   }
-  return null;
+}
+
+function endOf(mapping: IovaMapping | undefined): number {
+  return mapping === undefined ? 0 : mapping.iova + mapping.size;
+}
+
+function afterRange(range: IovaRange | undefined): number {
+  return range === undefined ? 0 : range.limit + 1;
 }
 
 abstract class DomainStep<R> extends PreemptStep<R> {
@@ -139,7 +174,8 @@ class MapAnywhere extends DomainStep<DmaAddr | null> {
 
   apply(): DmaAddr | null {
     const size = this.ranges.reduce((sum, range) => sum + range.size, 0);
-    const iova = findRoom(this.cell.value, size);
+    const { cell } = this;
+    const iova = findRoom(cell, size, IOVA_LIMIT) ?? findRoom(cell, size, IOVA_LIMIT_WIDE);
     if (iova === null) return null;
     this.insert(iova, this.ranges, this.rights);
     return dmaAddr(iova);

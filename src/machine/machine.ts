@@ -13,7 +13,7 @@ import { PciFunction } from './pci/function.ts';
 import { type PciNode, PciTree } from './pci/tree.ts';
 import { type MemoryBank, PhysicalMemory } from './physical-memory.ts';
 import type { Scheduler } from './scheduler.ts';
-import type { FunctionSpec, MachineSpec } from './spec/machine-spec.ts';
+import type { MachineSpec } from './spec/machine-spec.ts';
 import type { FaultEvent } from './transfer.ts';
 
 /** What is computed once for a machine and shared by every execution on it. */
@@ -45,7 +45,10 @@ export class Machine {
   constructor(plan: MachinePlan, scheduler: Scheduler) {
     this.plan = plan;
     this.scheduler = scheduler;
-    this.memory = new PhysicalMemory(scheduler, plan.spec.memory);
+    this.memory = new PhysicalMemory(scheduler, plan.spec.memory, {
+      cellOf: (bank) => this.cpu.cellOf(bank),
+      discard: (bank, phys, length) => this.cpu.discard(bank, phys, length),
+    });
     this.mmio = new Cell(scheduler, 'address map', null);
     this.fabric = new Fabric({
       tree: plan.tree,
@@ -77,7 +80,7 @@ export class Machine {
     if (node.spec.acs === 'unknown') {
       throw new DmaBufError('EIO', 'function', 'acs-not-captured', { detail: { address } });
     }
-    const made = new PciFunction(this, node, this.defaultDomain(node.spec));
+    const made = new PciFunction(this, node, this.defaultDomain(node));
     this.functions[node.index] = made;
     return made;
   }
@@ -103,13 +106,21 @@ export class Machine {
     this.scheduler.find('fault', `${what}: ${where}: ${why}`);
   }
 
-  /** Functions of one IOMMU group share a domain; one without a group has its own. */
-  private defaultDomain({ address, iommuGroup }: FunctionSpec): IommuDomain | null {
+  /**
+   * Functions of one IOMMU group share a domain; one without a group has its own. The host bridge's
+   * windows are not handed out: `iova_reserve_pci_windows()`.
+   */
+  private defaultDomain(node: PciNode): IommuDomain | null {
+    const { address, iommuGroup } = node.spec;
     if (this.spec.iommu !== 'translated') return null;
-    if (iommuGroup === null) return new IommuDomain(this.scheduler, `domain of ${address}`);
+    // A switch would take such an address for one of its own.
+    const { windows } = node.hostBridge;
+    if (iommuGroup === null) {
+      return new IommuDomain(this.scheduler, `domain of ${address}`, windows);
+    }
     const known = this.groupDomains.get(iommuGroup);
     if (known !== undefined) return known;
-    const made = new IommuDomain(this.scheduler, `domain of group ${iommuGroup}`);
+    const made = new IommuDomain(this.scheduler, `domain of group ${iommuGroup}`, windows);
     this.groupDomains.set(iommuGroup, made);
     return made;
   }

@@ -3,7 +3,7 @@
  * kernel decides then. Drivers that must stop a process from touching a device take it away (zap).
  */
 
-import { addressPlus, type PhysAddr } from '../base/index.ts';
+import { addressPlus, assert, type PhysAddr } from '../base/index.ts';
 import type { Actor } from './actor.ts';
 import { Cell } from './cell.ts';
 import type { Machine } from './machine.ts';
@@ -23,13 +23,23 @@ export class MmioMapping extends Cell<boolean> {
     this.size = size;
   }
 
-  /** A step that reads. Null: page fault, nothing was read. */
+  /**
+   * True if the mapping holds all of these bytes. Beyond its end is no page of it: an access there
+   * is a segmentation fault, not a page fault, and the caller's to report.
+   */
+  holds(offset: number, length: number): boolean {
+    return offset >= 0 && length >= 0 && offset + length <= this.size;
+  }
+
+  /** A step that reads, inside the mapping. Null: page fault, nothing was read. */
   read(offset: number, length: number): PreemptStep<Uint8Array | null> {
+    assert(this.holds(offset, length), `an access stays inside ${this.name}`);
     return new Guarded(this, this.machine.cpu.mmioRead(addressPlus(this.phys, offset), length));
   }
 
-  /** A step that writes. Null: page fault, nothing was written. */
+  /** A step that writes, inside the mapping. Null: page fault, nothing was written. */
   write(offset: number, bytes: Uint8Array): PreemptStep<true | null> {
+    assert(this.holds(offset, bytes.length), `an access stays inside ${this.name}`);
     const write = this.machine.cpu.mmioWrite(addressPlus(this.phys, offset), bytes);
     return new Guarded(this, write, true);
   }

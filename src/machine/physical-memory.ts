@@ -2,12 +2,13 @@
  * RAM: real bytes at CPU physical addresses, by NUMA node, and the allocator that hands out pages.
  */
 
-import { assert, DmaBufError, PAGE_SIZE, type PhysAddr, physAddr } from '../base/index.ts';
+import { assert, DmaBufError, type PhysAddr } from '../base/index.ts';
 import { type AccessClass, Cell } from './cell.ts';
+import { AllocatePages, type CacheOfBanks, FreePages, PageAllocator } from './page-allocator.ts';
 import type { Scheduler } from './scheduler.ts';
 import { SparseBytes } from './sparse-bytes.ts';
 import type { MemorySpec } from './spec/machine-spec.ts';
-import { type Access, PreemptStep, wholeCell } from './task.ts';
+import type { Access, PreemptStep } from './task.ts';
 
 /** LIMIT: pages in one allocation, 4 GiB. */
 export const ALLOCATION_PAGES_MAX: number = 2 ** 20;
@@ -37,11 +38,11 @@ export class MemoryBank extends Cell<null> {
 /** All RAM of a machine. */
 export class PhysicalMemory {
   readonly banks: readonly MemoryBank[];
-  private readonly allocators: readonly PageAllocator[];
+  private readonly allocator: PageAllocator;
 
-  constructor(scheduler: Scheduler, memory: readonly MemorySpec[]) {
+  constructor(scheduler: Scheduler, memory: readonly MemorySpec[], caches: CacheOfBanks) {
     this.banks = memory.map((spec) => new MemoryBank(scheduler, spec));
-    this.allocators = this.banks.map((bank) => new PageAllocator(scheduler, bank));
+    this.allocator = new PageAllocator(scheduler, this.banks, caches);
   }
 
   /** The bank that holds `phys`; null if no RAM is there. */
@@ -52,112 +53,27 @@ export class PhysicalMemory {
     return null;
   }
 
-  /** A step that allocates contiguous pages, on `node` if it has RAM. Their bytes are 0. */
+  /**
+   * A step that allocates contiguous pages: on `node` if it has room, else on another. Their bytes
+   * are 0, for the CPU and for devices.
+   *
+   * @throws {@link DmaBufError} `ENOMEM` the machine has no RAM.
+   * @returns Null if no range of so many pages is free.
+   */
   allocate(pages: number, node = 0): PreemptStep<PhysAddr | null> {
     assert(pages > 0 && pages <= ALLOCATION_PAGES_MAX, `1 to 2^20 pages, not ${pages}`);
-    const at = this.banks.findIndex((bank) => bank.spec.node === node);
-    const allocator = this.allocators[Math.max(at, 0)];
-    if (allocator === undefined) throw new DmaBufError('ENOMEM', 'alloc_pages', 'no-memory-at-all');
-    return new AllocatePages(allocator, pages);
+    if (this.banks.length === 0) throw new DmaBufError('ENOMEM', 'alloc_pages', 'no-memory-at-all');
+    return new AllocatePages(this.allocator, pages, node);
   }
 
   /** A step that gives pages back. */
   free(phys: PhysAddr, pages: number): PreemptStep<void> {
-    const at = this.banks.findIndex((bank) => bank.holds(phys));
-    const allocator = this.allocators[at];
-    assert(allocator !== undefined, 'freed pages are RAM');
-    return new FreePages(allocator, phys, pages);
+    assert(this.bankAt(phys) !== null, 'freed pages are RAM');
+    return new FreePages(this.allocator, phys, pages);
   }
 
   /** Pages handed out and not given back. */
   get pagesInUse(): number {
-    return this.allocators.reduce((sum, allocator) => sum + allocator.inUse, 0);
-  }
-}
-
-/** LIMIT: the first MiB of a bank is left alone, as firmware keeps it. */
-const RESERVED_SIZE = 2 ** 20;
-
-/** Hands out the pages of one bank: first those given back, then fresh ones upwards. */
-class PageAllocator extends Cell<null> {
-  readonly bank: MemoryBank;
-  inUse = 0;
-  private next: number;
-  private readonly freed = new Map<number, number[]>();
-
-  constructor(scheduler: Scheduler, bank: MemoryBank) {
-    super(scheduler, `${bank.name} allocator`, null);
-    this.bank = bank;
-    this.next = bank.spec.start + RESERVED_SIZE;
-  }
-
-  take(pages: number): number | null {
-    const again = this.freed.get(pages)?.pop();
-    const start = again ?? this.next;
-    if (again === undefined) {
-      const { start: bankStart, size } = this.bank.spec;
-      if (start + pages * PAGE_SIZE > bankStart + size) return null;
-      this.next = start + pages * PAGE_SIZE;
-    } else {
-      this.bank.bytes.write(start - this.bank.spec.start, new Uint8Array(pages * PAGE_SIZE));
-    }
-    this.inUse += pages;
-    return start;
-  }
-
-  give(start: number, pages: number): void {
-    this.inUse -= pages;
-    const same = this.freed.get(pages);
-    if (same === undefined) this.freed.set(pages, [start]);
-    else same.push(start);
-  }
-}
-
-class AllocatePages extends PreemptStep<PhysAddr | null> {
-  readonly cell: PageAllocator;
-  private readonly pages: number;
-
-  constructor(cell: PageAllocator, pages: number) {
-    super();
-    this.cell = cell;
-    this.pages = pages;
-  }
-
-  get verb(): string {
-    return 'allocate pages';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): PhysAddr | null {
-    const start = this.cell.take(this.pages);
-    return start === null ? null : physAddr(start);
-  }
-}
-
-class FreePages extends PreemptStep<void> {
-  readonly cell: PageAllocator;
-  private readonly phys: PhysAddr;
-  private readonly pages: number;
-
-  constructor(cell: PageAllocator, phys: PhysAddr, pages: number) {
-    super();
-    this.cell = cell;
-    this.phys = phys;
-    this.pages = pages;
-  }
-
-  get verb(): string {
-    return 'free pages';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): void {
-    this.cell.give(this.phys, this.pages);
+    return this.allocator.pagesInUse;
   }
 }

@@ -297,7 +297,7 @@ function describeDeadlock(blocked: readonly BlockedActor[], live: readonly Actor
     .filter((b) => !idle.has(b.actor))
     .map((b) => {
       const holds = b.holds.length > 0 ? ` holding ${b.holds.join(', ')}` : '';
-      const owner = b.waitsFor.length > 0 ? ` (has it: ${b.waitsFor.join(', ')})` : '';
+      const owner = b.waitsFor.length > 0 ? ` (because of: ${b.waitsFor.join(', ')})` : '';
       return `${b.actor} waits for ever to ${b.verb} ${b.cell}${owner}${holds}`;
     });
   return parts.join('; ');

@@ -57,6 +57,17 @@ export class SparseBytes {
     }
   }
 
+  /** Makes a range 0 again. What was never written takes no memory afterwards, either. */
+  zero(offset: number, length: number): void {
+    const end = offset + length;
+    for (let at = offset; at < end;) {
+      const next = Math.min(at - (at % CHUNK_SIZE) + CHUNK_SIZE, end);
+      const extent = this.extents.get(at - (at % CHUNK_SIZE));
+      extent?.bytes.fill(0, at - extent.start, next - extent.start);
+      at = next;
+    }
+  }
+
   /** Forgets everything: all bytes are 0 again. */
   clear(): void {
     this.extents.clear();

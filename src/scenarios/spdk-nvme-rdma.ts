@@ -16,10 +16,10 @@ export const spdkNvmeRdma: Scenario = defineScenario({
   id: 'spdk-nvme-rdma',
   title: 'a remote peer stores data on a drive through its controller memory',
   story:
-    'SPDK owns an NVMe drive through VFIO and exports its controller memory and its doorbells; an ' +
-    'RDMA card registers both. A remote peer writes data and a command into the memory and rings ' +
-    'the doorbell; the drive stores the data, and the peer reads it back the same way. Where ' +
-    'Linux sees no route between the two devices, the registration is refused.',
+    'SPDK owns an NVMe drive through VFIO and exports its controller memory and its doorbells; ' +
+    'an RDMA card registers both. A remote peer writes data and a command into the memory and ' +
+    'rings the doorbell; the drive stores the data, and the peer reads it back the same way. ' +
+    'Where Linux sees no route between the two devices, the registration is refused.',
   machine: 'server-switch',
   roles: ['nvme-drive', 'network-card'],
   boot: (stage) => new SpdkStory(stage),

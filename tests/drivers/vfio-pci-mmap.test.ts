@@ -123,11 +123,18 @@ describe('A mapped BAR', () => {
     for (const one of [bar, again]) expect(rig.do(refused(one.read(0, 1))).code).toBe('EFAULT');
   });
 
-  /* Bug: a mapping has no end: what lies behind the BAR is reached, here another device. */
-  test.fails('ends at the end of the BAR', () => {
+  test('ends at the end of the BAR: EFAULT: beyond-the-mapped-bar', () => {
     const { rig, bar } = boot();
-    rig.try(bar.write(MIB, Uint8Array.of(1)));
-    expect(rig.arrived.filter(({ device }) => device !== `0000:${OWNED}`)).toEqual([]);
+    for (const [offset, length] of [
+      [MIB, 1],
+      [MIB - 1, 2],
+      [-1, 1],
+    ] as const) {
+      const error = rig.do(refused(bar.write(offset, new Uint8Array(length))));
+      expect(error).toMatchObject({ code: 'EFAULT', reason: 'beyond-the-mapped-bar' });
+      expect(rig.do(refused(bar.read(offset, length))).code).toBe('EFAULT');
+    }
+    expect(rig.arrived).toEqual([]);
   });
 });
 

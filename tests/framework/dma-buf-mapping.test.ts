@@ -21,7 +21,7 @@ import {
   type Task,
 } from '../../src/machine/index.ts';
 import { ARM_SOC } from '../../src/machine/presets/arm-soc.ts';
-import { refused, withAcs } from '../machine/fabric-rig.ts';
+import { refused, useUpAddresses, withAcs } from '../machine/fabric-rig.ts';
 import { LISTED, wideMachine, ZEN } from '../machine/test-machines.ts';
 import { KernelRig, locked, PEER_OPS } from './kernel-rig.ts';
 
@@ -148,9 +148,8 @@ describe('Device memory beyond a trusted root complex', () => {
   });
 
   test('is ENOMEM when no I/O address is left, and leaves what was there', () => {
-    const { rig, mapRaw, mapTask, table } = boot(spec('translated'), '09:00.0', '0a:00.0');
-    const paddr = physAddr(rig.at('09:00.0').barStart(BAR));
-    for (let length = 2 * GIB; length >= 4 * PAGE; length /= 2) mapRaw([{ paddr, length }]);
+    const { rig, mapTask, table } = boot(spec('translated'), '09:00.0', '0a:00.0');
+    useUpAddresses(rig.at('0a:00.0'));
     const before = table();
     const error = rig.do(refused(mapTask([[0, 4]])));
     expect(error).toMatchObject({ code: 'ENOMEM', reason: 'no-io-block-left' });

@@ -18,7 +18,7 @@ import {
 } from '../../src/framework/index.ts';
 import { type PciFunction, PlatformDevice, type Task } from '../../src/machine/index.ts';
 import { ARM_SOC } from '../../src/machine/presets/arm-soc.ts';
-import { oneStep, refused } from '../machine/fabric-rig.ts';
+import { oneStep, refused, useUpAddresses } from '../machine/fabric-rig.ts';
 import { wideMachine } from '../machine/test-machines.ts';
 import { KernelRig } from './kernel-rig.ts';
 
@@ -117,8 +117,8 @@ describe('Mapping RAM with an IOMMU', () => {
   });
 
   test('is ENOMEM when no address is left: no-io-address-left', () => {
-    const { rig, device, map } = boot();
-    map(4 * GIB, 2 * GIB, 'bidirectional');
+    const { rig, device } = boot();
+    useUpAddresses(rig.at(CLIENT));
     const big = { phys: physAddr(4 * GIB), size: 2 * GIB };
     const error = rig.do(refused(dmaMapPhys(rig.machine, device, big, 'bidirectional', 'ram')));
     expect(error).toMatchObject({
@@ -273,7 +273,7 @@ describe('A block of I/O addresses', () => {
   test('is ENOMEM when there is no room for it: no-io-block-left', () => {
     const { rig, device } = boot();
     const all = [{ phys: physAddr(4 * GIB), size: 2 * GIB }];
-    rig.do(dmaIovaMap(device, all, 'bidirectional'));
+    useUpAddresses(rig.at(CLIENT));
     const error = rig.do(refused(dmaIovaMap(device, all, 'bidirectional')));
     expect(error).toMatchObject({
       code: 'ENOMEM',

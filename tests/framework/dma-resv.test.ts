@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { DmaFence, DmaResv, type DmaResvUsage } from '../../src/framework/index.ts';
 import type { Task } from '../../src/machine/index.ts';
+import { refused } from '../machine/fabric-rig.ts';
 import { KernelRig, locked } from './kernel-rig.ts';
 
 const USAGES: readonly DmaResvUsage[] = ['kernel', 'write', 'read', 'bookkeep'];
@@ -162,8 +163,7 @@ describe('A fence that is added', () => {
     expect(rig.do(resv.testSignaled('bookkeep'))).toBe(true);
   });
 
-  /* Bug: `dma_fence_is_later_or_same()`: equal numbers of two fences are not the same (B.1). */
-  test.fails('leaves another of the same context and number', () => {
+  test('leaves another of the same context and number', () => {
     const it = boot();
     expect(keeps(it, [it.fence(1, 1), 'write'], [it.fence(1, 1), 'write'])).toBe(true);
   });
@@ -252,8 +252,7 @@ describe('Room for fences', () => {
     expect(rig.try(add).outcome.status).toBe('oops');
   });
 
-  /* Bug: a fence that replaces another takes no slot; here it does, and the next one stops us. */
-  test.fails('is not used up by a fence that replaces another', () => {
+  test('is not used up by a fence that replaces another', () => {
     const { rig, resv, fence } = boot();
     function* program(): Task {
       resv.reserveFences(2);
@@ -264,14 +263,14 @@ describe('Room for fences', () => {
     expect(rig.try(locked(resv, program())).outcome.findings).toEqual([]);
   });
 
-  /* Bug: B.2: asking for none is a kernel warning and EINVAL; here it passes silently. */
-  test.fails('for no fence at all is a kernel warning', () => {
+  test('for no fence at all is a kernel warning and EINVAL: room-for-no-fence', () => {
     const { rig, resv } = boot();
     function* program(): Task {
       resv.reserveFences(0);
     }
-    rig.do(locked(resv, program()));
-    expect(rig.warnings).toHaveLength(1);
+    const error = rig.do(refused(locked(resv, program())));
+    expect(error).toMatchObject({ code: 'EINVAL', reason: 'room-for-no-fence' });
+    expect(rig.warnings).toEqual(['dma_resv_reserve_fences: room for no fence at all']);
   });
 });
 
@@ -302,8 +301,7 @@ describe('The lock of a reservation', () => {
     expect(rig.events('lock.backoff')).toMatchObject([{ code: 'EALREADY' }, { code: 'EDEADLK' }]);
   });
 
-  /* Bug: an unlock by somebody else is a kernel warning, and takes the holder's room away. */
-  test.fails('is not touched by who does not hold it, nor is the room of who does', () => {
+  test('is not touched by who does not hold it, nor is the room of who does', () => {
     const { rig, resv, fence } = boot();
     function* holder(): Task {
       yield* resv.lock();

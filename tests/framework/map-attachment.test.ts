@@ -111,8 +111,7 @@ describe('A mapping that fails', () => {
     expect(rig.events('attachment.refuse')).toMatchObject([{ call: 'mapAttachment' }]);
   });
 
-  /* Bug: A.14 step 2: EBUSY from that pin is a kernel warning; here it passes silently. */
-  test.fails('because the pin says EBUSY is a kernel warning', () => {
+  test('because the pin says EBUSY is a kernel warning', () => {
     const pinError = new DmaBufError('EBUSY', 'pin', 'test-busy-elsewhere');
     const exporter = new FakeExporter({ isDynamic: true, pinError });
     const { rig, buf, attachment } = boot('static', exporter);

@@ -108,7 +108,7 @@ describe('Without the reservation', () => {
 
 describe('With the reservation held', () => {
   const DEADLOCK =
-    'kthread waits for ever to lock dma-buf 1 resv (has it: kthread) holding dma-buf 1 resv';
+    'kthread waits for ever to lock dma-buf 1 resv (because of: kthread) holding dma-buf 1 resv';
 
   test.each([
     ['dynamicAttach', ({ buf, rig }: World) => buf.dynamicAttach(rig.at('04:00.0'), PEER_OPS)],

@@ -5,7 +5,7 @@
  */
 
 import { describe, expect, test } from 'vitest';
-import { dmaAddr, physAddr } from '../../src/base/index.ts';
+import { dmaAddr, type PhysAddr, physAddr } from '../../src/base/index.ts';
 import {
   type Access,
   type Actor,
@@ -47,6 +47,8 @@ class Fixture {
   constructor(state: number) {
     const { rig } = this;
     const { machine, scheduler } = rig;
+    // Functions come to life at boot, not when a step first asks for them.
+    for (const port of ['00:01.0', '02:00.0']) rig.at(port);
     const [one, other, translated] = [rig.at(ONE), rig.at(OTHER), rig.at(TRANSLATED)];
     const domain = translated.domain.value ?? expect.fail('a domain');
     const bar = other.barStart(2);
@@ -68,6 +70,7 @@ class Fixture {
     const registerBar = rig.at('41:00.0').barStart(2);
     const cell = new Shared(scheduler, 'idle', 0);
     this.actors = ['a', 'b'].map((name) => scheduler.spawn(idle(cell), { name, role: 'kernel' }));
+    const page = this.take(0, machine.memory.allocate(1)) as PhysAddr;
     if (state > 0) domain.value = [{ iova: IOVA, phys: RAM, size: PAGE, ...BOTH }];
     if (state > 1) {
       this.mapping.value = true;
@@ -107,7 +110,7 @@ class Fixture {
       () => domain.unmap(dmaAddr(IOVA), PAGE),
       () => machine.memory.allocate(1),
       () => machine.memory.allocate(1, 1),
-      () => machine.memory.free(physAddr(RAM), 1),
+      () => machine.memory.free(page, 1),
       () => other.writeCommand(2),
       () => other.writeCommand(0),
       () => one.writeCommand(2),

@@ -4,7 +4,13 @@
  */
 
 import { expect } from 'vitest';
-import { type DmaBufError, dmaAddr, isDmaBufError, type TraceEvent } from '../../src/base/index.ts';
+import {
+  type DmaBufError,
+  dmaAddr,
+  isDmaBufError,
+  PAGE_SIZE,
+  type TraceEvent,
+} from '../../src/base/index.ts';
 import { RoundRobinStrategy } from '../../src/explorer/index.ts';
 import {
   type Cell,
@@ -211,4 +217,11 @@ export function withAcs(
 /** `0000:` before an address without a domain. */
 export function full(address: string): string {
   return address.length === 7 ? `0000:${address}` : address;
+}
+
+/** Leaves no address free in a device's domain. */
+export function useUpAddresses({ domain }: PciFunction): void {
+  const own = domain.value ?? expect.fail('a domain');
+  const size = 2 ** 48 - PAGE_SIZE;
+  own.value = [{ iova: PAGE_SIZE, size, phys: 0, readable: false, writable: false }];
 }

@@ -121,11 +121,7 @@ describe('The page allocator', () => {
     }
   });
 
-  /*
-   * Bug: zeroing goes past the CPU's cache, so on a machine whose devices do not see the cache the
-   * CPU finds what the last owner had left there.
-   */
-  test.fails('hands out zeroes to the CPU also where it has a cache of its own', () => {
+  test('hands out zeroes to the CPU also where it has a cache of its own', () => {
     const { allocate, free, store, load } = machineWith(SMALL, false);
     const first = allocate(1) ?? expect.fail('a page');
     store(first, [1, 2, 3]);
@@ -133,15 +129,13 @@ describe('The page allocator', () => {
     expect(load(allocate(1) ?? 0, 3)).toEqual([0, 0, 0]);
   });
 
-  /* Bug: only pages that were given back are zeroed; a device may have strayed into others. */
-  test.fails('hands out zeroes also where a device strayed before', () => {
+  test('hands out zeroes also where a device strayed before', () => {
     const { rig, allocate, load } = machineWith(SMALL);
     rig.write('03:00.0', MIB, [1]);
     expect(load(allocate(1) ?? 0, 1)).toEqual([0]);
   });
 
-  /* Bug: of several ranges of one node only the first is used; Linux takes any of them. */
-  test.fails('goes on to the next range of the node, and then to other nodes', () => {
+  test('goes on to the next range of the node, and then to other nodes', () => {
     const { allocate } = machineWith([
       { node: 0, start: 0, size: MIB + PAGE_SIZE },
       { node: 0, start: 16 * MIB, size: 2 * MIB },
@@ -150,12 +144,21 @@ describe('The page allocator', () => {
     expect(allocate(1)).not.toBeNull();
   });
 
-  /* Bug: pages that were given back are used again only for pieces of the same size. */
-  test.fails('makes a large piece of small ones that were given back', () => {
+  test('makes a large piece of small ones that were given back', () => {
     const { allocate, free } = machineWith(SMALL);
     const got = Array.from({ length: 8 }, () => allocate(1) ?? expect.fail('a page'));
     for (const phys of got) free(phys, 1);
     expect(allocate(2)).not.toBeNull();
+  });
+
+  test('stops the kernel when pages come back that are free already', () => {
+    const { rig, machine, allocate, free } = machineWith(SMALL);
+    const at = allocate(2) ?? expect.fail('pages');
+    free(at, 2);
+    const again = oneStep(machine.memory.free(physAddr(at + PAGE_SIZE), 1));
+    expect(rig.try(again).outcome.findings).toMatchObject([
+      { kind: 'oops', title: 'free_pages: pages that are free already' },
+    ]);
   });
 });
 

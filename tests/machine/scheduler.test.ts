@@ -126,8 +126,8 @@ describe('Scheduler', () => {
       if (outcome.status !== 'deadlock') continue;
       expect(outcome.findings).toHaveLength(1);
       expect(outcome.findings[0]?.title).toBe(
-        'a waits for ever to lock two (has it: b) holding one; ' +
-          'b waits for ever to lock one (has it: a) holding two',
+        'a waits for ever to lock two (because of: b) holding one; ' +
+          'b waits for ever to lock one (because of: a) holding two',
       );
     }
     expect([...outcomes].sort()).toEqual(['deadlock', 'done']);

@@ -60,7 +60,7 @@ describe('The walk over exported buffers', () => {
     expect(others).toEqual([]);
   });
 
-  test('with get instead of try-get revives a dead buffer in some schedule (S003-8, DB-003)', () => {
+  test('with get for try-get revives a dead buffer in some schedule (S003-8, DB-003)', () => {
     const { failed, failures } = explore(GetInsteadOfTryGet);
     expect(failed).toBeGreaterThan(0);
     expect(failures[0]?.findings[0]?.title).toContain('incremented from zero');

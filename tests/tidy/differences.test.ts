@@ -12,8 +12,9 @@ const PAGE = 'docs/differences.md';
 
 const HEAD = `# Differences
 
-Where peerbuf departs from Linux 7.2 or from hardware on purpose, and why. Generated from the \`DIFFERS:\` comments in
-the code (\`UPDATE=1 npx vitest run tests/tidy/differences\`). What is left out altogether is in \`limits.md\`.
+Where peerbuf departs from Linux 7.2 or from hardware on purpose, and why. Generated from the
+\`DIFFERS:\` comments in the code (\`UPDATE=1 npx vitest run tests/tidy/differences\`). What is left
+out altogether is in \`limits.md\`.
 `;
 
 /** The sentences behind `DIFFERS:`, up to the end of their paragraph. */

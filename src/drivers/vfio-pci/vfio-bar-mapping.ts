@@ -28,10 +28,12 @@ export class VfioBarMapping {
   /**
    * Loads from the BAR.
    *
-   * @throws {@link DmaBufError} `EFAULT`, which is a `SIGBUS`: memory decoding is off.
+   * @throws {@link DmaBufError} `EFAULT`: memory decoding is off, which is a `SIGBUS`; beyond the
+   *   end, which is a `SIGSEGV`.
    * @context User mode; may sleep in the page fault.
    */
   *read(offset: number, length: number): Task<Uint8Array> {
+    this.check(offset, length);
     for (;;) {
       const bytes = yield* this.mapping.read(offset, length);
       if (bytes !== null) return bytes;
@@ -42,10 +44,11 @@ export class VfioBarMapping {
   /**
    * Stores to the BAR.
    *
-   * @throws {@link DmaBufError} `EFAULT`, which is a `SIGBUS`: memory decoding is off.
+   * @throws {@link DmaBufError} as {@link read}.
    * @context User mode; may sleep in the page fault.
    */
   *write(offset: number, bytes: Uint8Array): Task {
+    this.check(offset, bytes.length);
     while ((yield* this.mapping.write(offset, bytes)) === null) yield* this.fault();
   }
 
@@ -56,6 +59,13 @@ export class VfioBarMapping {
    */
   *zap(): Task {
     yield* this.mapping.setPresent(false);
+  }
+
+  private check(offset: number, length: number): void {
+    if (this.mapping.holds(offset, length)) return;
+    throw new DmaBufError('EFAULT', 'access', 'beyond-the-mapped-bar', {
+      detail: { mapping: this.mapping.name, size: this.size, offset, length },
+    });
   }
 
   private *fault(): Task {

@@ -52,6 +52,8 @@ export class VfioDmaBuf {
   readonly kref: RefCount;
   /** Completed when the last mapping of a revoked buffer is gone. */
   readonly allUnmapped: Completion;
+  /** Devices that mapped and did not unmap yet, once for each mapping; for reports only. */
+  readonly mappers: string[] = [];
 
   constructor(scheduler: Scheduler, vdev: VfioPciDevice, exported: VfioExport) {
     const memory = new Allocation(scheduler, 'vfio_pci_dma_buf');
@@ -61,7 +63,9 @@ export class VfioDmaBuf {
     this.vdev = new Shared<VfioPciDevice | null>(scheduler, 'vdev', vdev, memory);
     this.revoked = new Shared<boolean>(scheduler, 'revoked', false, memory);
     this.kref = new RefCount(scheduler, 'vfio_pci_dma_buf.kref');
-    this.allUnmapped = new Completion(scheduler, 'vfio_pci_dma_buf.comp');
+    this.allUnmapped = new Completion(scheduler, 'vfio_pci_dma_buf.comp', () => [
+      ...new Set(this.mappers),
+    ]);
   }
 
   /**
@@ -98,12 +102,16 @@ export const vfioPciDmaBufOps: DmaBufOps<VfioDmaBuf> = {
     const { provider, physVec } = priv.exported;
     const table = yield* dmaBufPhysVecToSgt(attachment, provider, physVec, direction);
     yield* priv.kref.get();
+    priv.mappers.push(attachment.device.name);
     return table;
   },
 
   *unmapDmaBuf(attachment: Attachment<VfioDmaBuf>, table: SgTable, direction: DmaDirection): Task {
     attachment.buf.resv.assertHeld('vfio_pci_dma_buf_unmap');
     yield* dmaBufFreeSgt(attachment, table, direction);
+    const { mappers } = attachment.buf.priv;
+    const at = mappers.indexOf(attachment.device.name);
+    if (at >= 0) mappers.splice(at, 1);
     yield* attachment.buf.priv.putMapping();
   },
 

@@ -42,6 +42,9 @@ export interface VfioDmaBufRequest {
   readonly flags?: number;
 }
 
+/** Sums of addresses and lengths are 64 bits wide; whole pages are exact as numbers up to here. */
+const ADDRESSES_END = 2 ** 64;
+
 /** First region that is not a BAR: the expansion ROM. */
 const ROM_REGION_INDEX = 6;
 
@@ -277,8 +280,7 @@ export class VfioPciDevice {
     if (provider === null) throw fail('EINVAL', 'bar-is-not-memory');
     const start = this.fn.barStart(regionIndex);
     const physVec = ranges.map(({ offset, length }) => {
-      if (!Number.isSafeInteger(start + offset + length))
-        throw fail('EOVERFLOW', 'range-overflows');
+      if (start + offset + length >= ADDRESSES_END) throw fail('EOVERFLOW', 'range-overflows');
       if (offset + length > bar.size) throw fail('EINVAL', 'range-ends-beyond-the-bar');
       return { paddr: addressPlus(start, offset), length };
     });

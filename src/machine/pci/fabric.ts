@@ -261,7 +261,13 @@ class Walk {
   }
 }
 
+/**
+ * True for two functions of one device. Below a port there is only one, whatever the numbers of its
+ * functions: with ARI they go on beyond 7, and virtual functions may be on another bus.
+ */
 function sameDevice(one: PciNode, other: PciNode): boolean {
+  const above = one.upstream?.spec.type;
+  if (above === 'root-port' || above === 'downstream-port') return one.upstream === other.upstream;
   return one.bdf.bus === other.bdf.bus && one.bdf.device === other.bdf.device;
 }
 

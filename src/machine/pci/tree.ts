@@ -19,6 +19,11 @@ export class HostBridge {
   readonly spec: HostBridgeSpec;
   /** Functions on the root bus itself, by ascending address. */
   readonly children: PciNode[] = [];
+  /**
+   * Bus addresses that devices below may answer, ascending and apart. The spec does not have the
+   * firmware's windows, so these are the windows and BARs right below.
+   */
+  windows: readonly WindowSpec[] = [];
 
   constructor(spec: HostBridgeSpec) {
     this.spec = spec;
@@ -113,6 +118,7 @@ export class PciTree {
     for (const node of this.nodes.toReversed()) {
       if (node.isBridge && node.windows.length === 0) node.windows = windowsBelow(node);
     }
+    for (const bridge of this.hostBridges) bridge.windows = joined(windowsBelow(bridge));
   }
 
   /** The function at `address`; null if there is none. */
@@ -127,11 +133,22 @@ export class PciTree {
 }
 
 /** What a bridge must pass for everything below it to be reached. */
-function windowsBelow(bridge: PciNode): readonly WindowSpec[] {
+function windowsBelow(bridge: PciNode | HostBridge): readonly WindowSpec[] {
   return bridge.children.flatMap((child) => [
     ...child.memoryBars.map(({ base, limit }) => ({ base, limit })),
     ...child.windows,
   ]);
+}
+
+/** The same addresses as ranges that neither overlap nor touch, ascending. */
+function joined(windows: readonly WindowSpec[]): readonly WindowSpec[] {
+  const apart: WindowSpec[] = [];
+  for (const window of [...windows].sort((one, other) => one.base - other.base)) {
+    const last = apart.at(-1);
+    if (last === undefined || window.base > last.limit + 1) apart.push(window);
+    else apart[apart.length - 1] = { ...last, limit: Math.max(last.limit, window.limit) };
+  }
+  return apart;
 }
 
 /** Places every function below what is above it, whatever the order in the spec. */

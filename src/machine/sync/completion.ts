@@ -6,8 +6,12 @@ import { type Access, type Look, PreemptStep, SleepStep, wholeCell } from '../ta
 
 /** A completion. Its value counts the completions that nobody has waited for yet. */
 export class Completion extends Cell<number> {
-  constructor(scheduler: Scheduler, name: string) {
+  /** Names of those who have still to do their part, for the report of a wait that never ends. */
+  readonly owedBy: () => readonly string[];
+
+  constructor(scheduler: Scheduler, name: string, owedBy: () => readonly string[] = nobodyKnown) {
     super(scheduler, name, 0);
+    this.owedBy = owedBy;
   }
 
   /** Lets one waiter go on, now or when it comes. */
@@ -24,6 +28,10 @@ export class Completion extends Cell<number> {
   reinit(): PreemptStep<void> {
     return new Reinit(this);
   }
+}
+
+function nobodyKnown(): readonly string[] {
+  return [];
 }
 
 class Complete extends PreemptStep<void> {
@@ -69,6 +77,10 @@ class Wait extends SleepStep<void> {
 
   apply(): void {
     this.cell.value -= 1;
+  }
+
+  override waitsFor(): readonly string[] {
+    return this.cell.owedBy();
   }
 }
 
