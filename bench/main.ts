@@ -4,12 +4,11 @@
  * them to it. Times are for reading, never for passing or failing.
  */
 
+import { BASELINE, differencesFrom, type Counts } from './baseline.ts';
 import { dmaCopy, plainCopy } from './copy.ts';
 import { compare, short } from './measure.ts';
-import { emptyGenerator, schedulerSteps, tryGetRace } from './scheduler.ts';
+import { emptyGenerator, race, schedulerSteps, tryGetRace } from './scheduler.ts';
 import { allPairs } from './verdicts.ts';
-
-const ENDPOINTS = 2000;
 
 function line(what: string, figure: string, note: string): void {
   console.log(`${what.padEnd(34)} ${figure.padStart(16)}   ${note}`);
@@ -34,18 +33,29 @@ function benchCopy(): void {
   );
 }
 
-function benchVerdicts(): void {
+function benchVerdicts(): Counts['allPairs'] {
   const before = process.memoryUsage().heapUsed;
   const begin = performance.now();
-  const { endpoints, pairs, byType } = allPairs(ENDPOINTS);
+  const counts = allPairs(BASELINE.allPairs.asked, BASELINE.allPairs.seed);
   const seconds = (performance.now() - begin) / 1000;
   const heap = (process.memoryUsage().heapUsed - before) / 2 ** 20;
+  const { endpoints, pairs, byType } = counts;
   const note = `${short(pairs)} pairs of ${endpoints} endpoints in ${seconds.toFixed(2)} s`;
   line('peer-to-peer verdicts', `${short(pairs / seconds)}/s`, `${note} (aim: under 10 s)`);
   line('', '', `${JSON.stringify(byType)}, heap ${heap.toFixed(0)} MiB more`);
+  return counts;
+}
+
+function checkCounts(allPairsCounts: Counts['allPairs']): void {
+  const { executions, seed } = BASELINE.race;
+  const counts = { race: race(executions, seed), allPairs: allPairsCounts };
+  const differences = differencesFrom(counts);
+  for (const difference of differences) console.error(difference);
+  if (differences.length > 0) process.exitCode = 1;
+  else line('exact counts', 'as baseline', 'bench/baseline.json');
 }
 
 console.log(`peerbuf bench on Node ${process.version}; ratios are of this run\n`);
 benchScheduler();
 benchCopy();
-benchVerdicts();
+checkCounts(benchVerdicts());

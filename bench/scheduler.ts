@@ -92,6 +92,7 @@ class TryGetRace {
 /** What the race came to: exact numbers, the same on every machine. */
 export interface RaceCounts {
   readonly executions: number;
+  readonly seed: number;
   readonly steps: number;
   readonly findings: number;
 }
@@ -108,7 +109,7 @@ export function race(executions: number, seed: number): RaceCounts {
     steps += outcome.steps;
     findings += outcome.findings.length;
   }
-  return { executions, steps, findings };
+  return { executions, seed, steps, findings };
 }
 
 /** The race again and again. Counts executions. */

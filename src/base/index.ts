@@ -14,7 +14,7 @@ export {
 } from './address.ts';
 export { AssertionError, assert, assertUnreachable, present } from './assert.ts';
 export { DmaBufError, ERRNO, type ErrnoCode, type ErrorContext, isDmaBufError } from './error.ts';
-export { InputError } from './input-error.ts';
+export { InputError, isInputError } from './input-error.ts';
 export { alignDown, alignUp, isPageAligned, PAGE_SIZE } from './page.ts';
 export type {
   PerfettoArgs,

@@ -3,6 +3,8 @@
  * flag. One line that names the source, the place in it and what was expected there.
  */
 
+const MARK: symbol = Symbol.for('peerbuf.InputError');
+
 /** Input that cannot be used. The command line prints it as one line and leaves with status 2. */
 export class InputError extends Error {
   override readonly name = 'InputError';
@@ -15,8 +17,14 @@ export class InputError extends Error {
 
   constructor(source: string, place: string, problem: string) {
     super(place === '' ? `${source}: ${problem}` : `${source}: ${place}: ${problem}`);
+    Object.defineProperty(this, MARK, { value: true });
     this.source = source;
     this.place = place;
     this.problem = problem;
   }
+}
+
+/** True for an {@link InputError}, also of another copy of this package. */
+export function isInputError(error: unknown): error is InputError {
+  return typeof error === 'object' && error !== null && MARK in error;
 }

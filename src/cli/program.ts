@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { InputError } from '../base/index.ts';
+import { isInputError } from '../base/index.ts';
 import { oneLine } from '../doctor/index.ts';
 import type { CliCommand } from './command.ts';
 import { checkCommand } from './commands/check.ts';
@@ -99,8 +99,7 @@ function failed(error: unknown, isVerbose: boolean, { stderr }: CliContext): num
 }
 
 function isInput(error: unknown): boolean {
-  const kinds = [InputError, StoryError, CommanderError];
-  return kinds.some((kind) => error instanceof kind);
+  return isInputError(error) || error instanceof StoryError || error instanceof CommanderError;
 }
 
 function stackOf(error: unknown): string {

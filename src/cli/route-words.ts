@@ -3,10 +3,10 @@
 import {
   explainRoute,
   type P2pAdvice,
-  type P2pFacts,
   type P2pMapType,
   type P2pRoute,
   p2pDistance,
+  p2pFactsAtBoot,
   p2pRoute,
 } from '../framework/index.ts';
 import type { MachinePlan, PciNode } from '../machine/index.ts';
@@ -70,7 +70,7 @@ export function pairsOf(plan: MachinePlan, countMax: number): readonly Pair[] {
 }
 
 function judge(plan: MachinePlan, provider: PciNode, client: PciNode): Pair {
-  const route = p2pRoute(provider, client, factsOf(plan));
+  const route = p2pRoute(provider, client, p2pFactsAtBoot(plan.spec));
   const distance = p2pDistance(route);
   const { why, advice } = explainRoute(provider, client, route);
   return {
@@ -80,12 +80,5 @@ function judge(plan: MachinePlan, provider: PciNode, client: PciNode): Pair {
     distance: distance < 0 || route.mapType === 'unknown' ? null : distance,
     why,
     advice,
-  };
-}
-
-function factsOf({ spec }: MachinePlan): P2pFacts {
-  return {
-    cpu: spec.cpu,
-    acsControl: ({ spec: { acs } }) => (acs === null || acs === 'unknown' ? acs : acs.control),
   };
 }

@@ -1,6 +1,6 @@
 /** Puts a story on a machine, as the options say, and makes sure that it can be played there. */
 
-import { InputError } from '../base/index.ts';
+import { InputError, isInputError } from '../base/index.ts';
 import { oneLinePath } from '../doctor/index.ts';
 import type { P2pRoute } from '../framework/index.ts';
 import { formatBdf, type PciNode, parseBdf } from '../machine/index.ts';
@@ -111,7 +111,7 @@ function produce(
   try {
     return new Production(scenario, plan, wishes);
   } catch (error) {
-    if (!(error instanceof InputError)) throw error;
+    if (!isInputError(error)) throw error;
     throw new InputError(oneLinePath(name), error.place, error.problem);
   }
 }

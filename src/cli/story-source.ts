@@ -5,17 +5,13 @@
 
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { InputError } from '../base/index.ts';
+import { InputError, isInputError } from '../base/index.ts';
 import { oneLine, oneLinePath } from '../doctor/index.ts';
 import { findScenario, ROLES, SCENARIOS, type Scenario } from '../scenarios/index.ts';
 import { isRegularFile } from './input-file.ts';
 
 /** LIMIT: characters of a foreign error that a message repeats. */
 const ERROR_MAX = 300;
-/** A CommonJS module gets classes of its own, by which nobody else knows its errors. */
-const OTHER_COPY =
-  'it is CommonJS and so uses another copy of peerbuf; name it .mts or .mjs, or put "type": ' +
-  '"module" into its package.json';
 const MODULE_NAME = /\.[cm]?[jt]s$/;
 
 /** A story, and where it comes from. */
@@ -66,9 +62,8 @@ export async function playStory<T>(
   try {
     return await play();
   } catch (error) {
-    if (isBuiltIn || error instanceof InputError) throw error;
-    const isStranger = error instanceof Error && error.name === 'WrongResult';
-    throw new StoryError(name, isStranger ? OTHER_COPY : 'it fails', error);
+    if (isBuiltIn || isInputError(error)) throw error;
+    throw new StoryError(name, 'it fails', error);
   }
 }
 

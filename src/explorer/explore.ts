@@ -8,10 +8,10 @@
 import { assert, TRACE_SCHEMA, type Trace, type TraceEvent } from '../base/index.ts';
 import {
   type Finding,
+  isWrongResult,
   type Outcome,
   Scheduler,
   type Strategy,
-  WrongResult,
 } from '../machine/index.ts';
 import { encodeSchedule, type Schedule } from './schedule.ts';
 import { RandomStrategy } from './strategies/random.ts';
@@ -89,7 +89,7 @@ function conclude(
   try {
     return { result: run.conclude(outcome), findings: [] };
   } catch (error) {
-    if (!(error instanceof WrongResult)) throw error;
+    if (!isWrongResult(error)) throw error;
     const title = error.message;
     const finding: Finding = { kind: 'wrong-result', title, party: '', step: outcome.steps };
     return { result: '', findings: [finding] };

@@ -30,6 +30,7 @@ export {
   type P2pReason,
   type P2pRoute,
   p2pDistance,
+  p2pFactsAtBoot,
   p2pRoute,
 } from './p2pdma.ts';
 export { explainRoute, type P2pAdvice, type P2pExplanation } from './p2pdma-advice.ts';

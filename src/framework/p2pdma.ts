@@ -9,7 +9,7 @@
  * @source `calc_map_type_and_dist()`, drivers/pci/p2pdma.c, v7.2; reference/linux-dma-buf.md D.3
  */
 
-import type { CpuSpec, PciNode } from '../machine/index.ts';
+import type { CpuSpec, MachineSpec, PciNode } from '../machine/index.ts';
 import { type BridgeVerdict, cpuSupportsP2pdma, hostBridgesAllow } from './p2pdma-host-bridges.ts';
 
 /** ACS control bits that make a port send peer requests up: redirect of requests and completions,
@@ -62,6 +62,14 @@ export interface P2pFacts {
   acsControl(node: PciNode): number | null | 'unknown';
   /** Null if it could not be seen. */
   readonly cpu: CpuSpec | null;
+}
+
+/** The facts as a machine's spec has them, before anybody wrote a register. */
+export function p2pFactsAtBoot({ cpu }: MachineSpec): P2pFacts {
+  return {
+    cpu,
+    acsControl: ({ spec: { acs } }) => (acs === null || acs === 'unknown' ? acs : acs.control),
+  };
 }
 
 /**

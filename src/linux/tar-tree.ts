@@ -3,7 +3,7 @@
  */
 
 import { Parser, type ReadEntry } from 'tar';
-import { InputError } from '../base/index.ts';
+import { InputError, isInputError } from '../base/index.ts';
 import { MapTree, oneLine, oneLinePath, type TreeEntry } from '../doctor/index.ts';
 
 /** LIMIT: entries; a whole /sys of a large server has about half. */
@@ -41,7 +41,7 @@ export function readTar(bytes: Uint8Array, source: string): MapTree {
     // All bytes are at hand, so the parser is done when this returns.
     parser.end(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
   } catch (error) {
-    if (error instanceof InputError || !(error instanceof Error)) throw error;
+    if (isInputError(error) || !(error instanceof Error)) throw error;
     throw collector.problem(`expected a sound tar archive: ${oneLine(error.message)}`);
   }
   if (!sawEnd) throw collector.problem('expected the end mark of the archive behind this');

@@ -19,6 +19,7 @@ export {
   type BlockedActor,
   type Finding,
   type FindingKind,
+  isWrongResult,
   type Outcome,
   type RunStatus,
   WrongResult,

@@ -42,7 +42,19 @@ export interface Outcome {
   readonly blocked: readonly BlockedActor[];
 }
 
+const MARK: symbol = Symbol.for('peerbuf.WrongResult');
+
 /** Thrown by a story when something is not as it must be: wrong bytes, wrong errno. */
 export class WrongResult extends Error {
   override readonly name = 'WrongResult';
+
+  constructor(message: string) {
+    super(message);
+    Object.defineProperty(this, MARK, { value: true });
+  }
+}
+
+/** True for a {@link WrongResult}, also of another copy of this package. */
+export function isWrongResult(error: unknown): error is WrongResult {
+  return typeof error === 'object' && error !== null && MARK in error;
 }

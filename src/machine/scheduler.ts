@@ -21,9 +21,9 @@ import { Cell, type CellNumbers } from './cell.ts';
 import {
   type BlockedActor,
   type Finding,
+  isWrongResult,
   type Outcome,
   type RunStatus,
-  WrongResult,
 } from './outcome.ts';
 import type { Strategy } from './strategy.ts';
 import { type Access, type Look, NOW, SleepStep, type Step, type Task, wholeCell } from './task.ts';
@@ -228,8 +228,8 @@ export class Scheduler implements CellNumbers {
    * An error that left a task: the story's or the modelled world's is a finding, ours goes on up.
    */
   private failed(error: unknown): void {
-    if (!isDmaBufError(error) && !(error instanceof WrongResult)) throw error;
-    const wrong = error instanceof WrongResult;
+    const wrong = isWrongResult(error);
+    if (!wrong && !isDmaBufError(error)) throw error;
     if (wrong) this.record?.({ kind: 'story.fail', text: error.message });
     this.record?.({ kind: 'task.end', failed: error.message });
     this.find(wrong ? 'wrong-result' : 'failure', error.message);

@@ -4,7 +4,7 @@
  */
 
 import { InputError } from '../base/index.ts';
-import { p2pDistance, p2pRoute } from '../framework/index.ts';
+import { p2pDistance, p2pFactsAtBoot, p2pRoute } from '../framework/index.ts';
 import type { FunctionSpec, MachinePlan, PciNode } from '../machine/index.ts';
 
 /** A part to be played. */
@@ -34,6 +34,9 @@ function hasRegisters({ bars }: FunctionSpec): boolean {
   return bar0?.kind === 'memory' && bar0.address !== 0 && bar0.size >= DRIVE_BAR0_SIZE_MIN;
 }
 
+/** LIMIT: functions for one role that are compared; the first ones by address. */
+const COMPARED_MAX = 500;
+
 /** The functions that could play a role, by ascending address. */
 export function candidatesFor(plan: MachinePlan, role: Role): readonly PciNode[] {
   return plan.tree.nodes.filter(({ spec }) => FITS[role](spec));
@@ -55,8 +58,8 @@ export function castFor(
   if (first === undefined) return {};
   if (second === undefined) return { [first[0]]: first[1][0]?.address };
   let best: { readonly cast: Cast; readonly rank: number } | null = null;
-  for (const one of first[1]) {
-    for (const other of second[1]) {
+  for (const one of first[1].slice(0, COMPARED_MAX)) {
+    for (const other of second[1].slice(0, COMPARED_MAX)) {
       const rank = rankOf(plan, one, other);
       const better = best === null || rank < best.rank;
       if (better) best = { cast: { [first[0]]: one.address, [second[0]]: other.address }, rank };
@@ -80,10 +83,7 @@ function choicesFor(plan: MachinePlan, role: Role, wish: string | undefined): re
 
 /** Lower is better: routes that work first, then short ones. */
 function rankOf(plan: MachinePlan, provider: PciNode, client: PciNode): number {
-  const route = p2pRoute(provider, client, {
-    cpu: plan.spec.cpu,
-    acsControl: ({ spec: { acs } }) => (acs === null || acs === 'unknown' ? acs : acs.control),
-  });
+  const route = p2pRoute(provider, client, p2pFactsAtBoot(plan.spec));
   const distance = p2pDistance(route);
   return distance < 0 || route.mapType === 'unknown' ? 1000 + route.distance : distance;
 }

@@ -4,7 +4,7 @@
  */
 
 import { assert, present } from '../base/index.ts';
-import { Kernel, type P2pRoute, p2pRoute } from '../framework/index.ts';
+import { Kernel, type P2pRoute, p2pFactsAtBoot, p2pRoute } from '../framework/index.ts';
 import { Machine, type MachinePlan, type Outcome, type Scheduler } from '../machine/index.ts';
 import { type Cast, castFor, type Role } from './cast.ts';
 
@@ -93,9 +93,6 @@ export class Production {
   routeBetween(provider: Role, client: Role): P2pRoute {
     const { tree, spec } = this.plan;
     const nodeOf = (role: Role) => tree.at(present(this.cast[role], `a function for ${role}`));
-    return p2pRoute(nodeOf(provider), nodeOf(client), {
-      cpu: spec.cpu,
-      acsControl: ({ spec: { acs } }) => (acs === null || acs === 'unknown' ? acs : acs.control),
-    });
+    return p2pRoute(nodeOf(provider), nodeOf(client), p2pFactsAtBoot(spec));
   }
 }
