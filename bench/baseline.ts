@@ -1,6 +1,6 @@
 /**
  * Counts that do not depend on the machine. If one changes, the program changed: a search takes
- * other steps, a rule says something else. Whoever means that writes `bench/baseline.json` anew with
+ * other steps, a rule says something else. Whoever means that writes `bench/baseline.json` anew:
  * `UPDATE=1 npx vitest run tests/bench`.
  */
 

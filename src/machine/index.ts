@@ -91,6 +91,7 @@ export { machineSpecToJson } from './spec/write-machine-spec.ts';
 export type { Strategy } from './strategy.ts';
 export { Allocation } from './sync/allocation.ts';
 export { Completion } from './sync/completion.ts';
+export { Fifo } from './sync/fifo.ts';
 export { Mutex } from './sync/mutex.ts';
 export { RefCount } from './sync/ref-count.ts';
 export { RwSemaphore } from './sync/rw-semaphore.ts';

@@ -3,12 +3,12 @@
  * lent. Regions, descriptors and the device go, in whatever order the traffic leaves them.
  */
 
-import { DmaBufError, PAGE_SIZE } from '../base/index.ts';
+import { PAGE_SIZE } from '../base/index.ts';
 import { type Task, WrongResult } from '../machine/index.ts';
-import { defineScenario, type Ending, type Scenario, type Stage } from './scenario.ts';
-import { payloadOf, SpdkInitiator } from './spdk/initiator.ts';
-import { concludeRefusal } from './spdk/refusal.ts';
-import { SpdkTarget } from './spdk/target.ts';
+import { defineScenario, type Scenario } from './scenario.ts';
+import { payloadOf } from './spdk/initiator.ts';
+import type { Hello } from './spdk/messages.ts';
+import { SpdkStory } from './spdk/story.ts';
 
 /** The story. */
 export const spdkExitsDuringTraffic: Scenario = defineScenario({
@@ -26,49 +26,22 @@ export const spdkExitsDuringTraffic: Scenario = defineScenario({
 /** Writes that are under way, or about to be, when the process ends. */
 const FLOOD_COUNT = 3;
 
-class ExitStory implements Ending {
-  private readonly stage: Stage;
-  private readonly target: SpdkTarget;
-  private readonly initiator: SpdkInitiator;
-  private refusal: DmaBufError | null = null;
+class ExitStory extends SpdkStory {
   private refusedWrites: number | null = null;
 
-  constructor(stage: Stage) {
-    this.stage = stage;
-    this.target = new SpdkTarget(stage);
-    this.initiator = new SpdkInitiator(this.target.peer);
-    stage.scheduler.spawn(this.spdk(), { name: 'spdk', role: 'user' });
-    stage.scheduler.spawn(this.remote(), { name: 'remote', role: 'remote' });
-  }
-
-  conclude(): string {
-    const { target, stage, refusal, refusedWrites } = this;
-    target.checkNothingLeft();
-    if (refusal !== null) {
-      return concludeRefusal(stage.routeBetween('nvme-drive', 'network-card'), refusal);
-    }
+  protected result(): string {
+    const { refusedWrites } = this;
     if (refusedWrites === null) throw new WrongResult('the peer did not get to its end');
     return `nothing is left; ${refusedWrites} of ${FLOOD_COUNT} writes were refused`;
   }
 
-  private *spdk(): Task {
-    const { target, stage } = this;
-    yield* target.open();
-    try {
-      yield* target.lend();
-      yield* target.nic.receiveMessage();
-      stage.note('ends');
-    } catch (error) {
-      if (!(error instanceof DmaBufError)) throw error;
-      this.refusal = error;
-    }
-    yield* target.exit();
+  protected *whileLent(): Task {
+    yield* this.target.nic.receiveMessage();
+    this.stage.note('ends');
   }
 
-  private *remote(): Task {
+  protected *visit(hello: Hello): Task {
     const { initiator } = this;
-    const hello = yield* initiator.greet();
-    if (hello === null) return;
     yield* initiator.signal();
     this.refusedWrites = yield* initiator.flood(hello, FLOOD_COUNT, payloadOf(3, PAGE_SIZE));
   }

@@ -4,13 +4,12 @@
  * afterwards.
  */
 
-import { DmaBufError } from '../base/index.ts';
 import { BLOCK_SIZE, ioWrite } from '../drivers/index.ts';
 import { type Task, WrongResult } from '../machine/index.ts';
-import { defineScenario, type Ending, type Scenario, type Stage } from './scenario.ts';
-import { expectSameBytes, payloadOf, SpdkInitiator } from './spdk/initiator.ts';
-import { concludeRefusal } from './spdk/refusal.ts';
-import { SpdkTarget } from './spdk/target.ts';
+import { defineScenario, type Scenario } from './scenario.ts';
+import { expectSameBytes, payloadOf } from './spdk/initiator.ts';
+import type { Hello } from './spdk/messages.ts';
+import { SpdkStory } from './spdk/story.ts';
 
 /** The story. */
 export const spdkResetDuringTraffic: Scenario = defineScenario({
@@ -34,55 +33,29 @@ const LBA = 0;
 /** Writes that are under way, or about to be, when the reset comes. */
 const FLOOD_COUNT = 4;
 
-class ResetStory implements Ending {
-  private readonly stage: Stage;
-  private readonly target: SpdkTarget;
-  private readonly initiator: SpdkInitiator;
-  private refusal: DmaBufError | null = null;
+class ResetStory extends SpdkStory {
   private refusedWrites: number | null = null;
 
-  constructor(stage: Stage) {
-    this.stage = stage;
-    this.target = new SpdkTarget(stage);
-    this.initiator = new SpdkInitiator(this.target.peer);
-    stage.scheduler.spawn(this.spdk(), { name: 'spdk', role: 'user' });
-    stage.scheduler.spawn(this.remote(), { name: 'remote', role: 'remote' });
-  }
-
-  conclude(): string {
-    const { target, stage, refusal, refusedWrites } = this;
-    target.checkNothingLeft();
-    if (refusal !== null) {
-      return concludeRefusal(stage.routeBetween('nvme-drive', 'network-card'), refusal);
-    }
+  protected result(): string {
+    const { target, refusedWrites } = this;
     if (refusedWrites === null) throw new WrongResult('the peer did not get to its end');
     expectSameBytes('the media', target.drive.media.peek(LBA, BLOCKS), PAYLOAD);
     return `restored; ${refusedWrites} of ${FLOOD_COUNT} writes were refused meanwhile`;
   }
 
-  private *spdk(): Task {
+  protected *whileLent(): Task {
     const { target, stage } = this;
-    yield* target.open();
-    try {
-      yield* target.lend();
-      yield* target.nic.receiveMessage();
-      stage.note('resets the drive');
-      yield* target.vdev.reset(target.process);
-      yield* target.initialise();
-      yield* target.nic.postSend(new Uint8Array(1));
-      yield* target.serve(1);
-      yield* target.nic.receiveMessage();
-    } catch (error) {
-      if (!(error instanceof DmaBufError)) throw error;
-      this.refusal = error;
-    }
-    yield* target.exit();
+    yield* target.nic.receiveMessage();
+    stage.note('resets the drive');
+    yield* target.vdev.reset(target.process);
+    yield* target.initialise();
+    yield* target.nic.postSend(new Uint8Array(1));
+    yield* target.serve(1);
+    yield* target.nic.receiveMessage();
   }
 
-  private *remote(): Task {
+  protected *visit(hello: Hello): Task {
     const { initiator, stage } = this;
-    const hello = yield* initiator.greet();
-    if (hello === null) return;
     stage.note(`writes ${FLOOD_COUNT} times and does not wait in between`);
     yield* initiator.signal();
     const refused = yield* initiator.flood(hello, FLOOD_COUNT, NOISE);

@@ -112,7 +112,7 @@ export class RdmaNic implements EngineEvents {
     this.hasRegUserMrDmabuf = options.hasRegUserMrDmabuf ?? true;
     this.dmaDevice = options.usesVirtDma === true ? null : fn;
     this.keys = new KeyTable(scheduler, `${name} keys`);
-    this.inbox = new MessageQueue(scheduler, `${name} inbox`);
+    this.inbox = new MessageQueue(scheduler, `${name} inbox`, []);
     this.onDemandOps = {
       allowPeer2Peer: true,
       invalidateMappings: (attachment) => this.invalidate(attachment),

@@ -49,7 +49,7 @@ export class RemotePeer {
     this.port = port;
     this.psns = new PsnCounter(scheduler, `${name} psn`);
     this.results = new Results(scheduler, `${name} completions`);
-    this.inbox = new MessageQueue(scheduler, `${name} inbox`);
+    this.inbox = new MessageQueue(scheduler, `${name} inbox`, []);
     scheduler.spawn(this.card(), { name: `${name} card`, role: 'remote', daemon: true });
   }
 
