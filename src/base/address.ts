@@ -20,7 +20,10 @@ export type BusAddr = number & { readonly [kind]: 'bus' };
  *  device alone; an IOVA, a bus address or a shifted physical address. */
 export type DmaAddr = number & { readonly [kind]: 'dma' };
 
-/** Any of the three. */
+/** Where a process finds a byte: an address in its own map, below 2^47. */
+export type UserAddr = number & { readonly [kind]: 'user' };
+
+/** Any of the three that meet on the way of a transfer. */
 export type Address = PhysAddr | BusAddr | DmaAddr;
 
 /** First number that is no address here. */
@@ -49,8 +52,13 @@ export function dmaAddr(value: number): DmaAddr {
   return checked(value) as DmaAddr;
 }
 
+/** States that `value` is an address of some process. */
+export function userAddr(value: number): UserAddr {
+  return checked(value) as UserAddr;
+}
+
 /** The address `bytes` further on, of the same kind. */
-export function addressPlus<A extends Address>(address: A, bytes: number): A {
+export function addressPlus<A extends Address | UserAddr>(address: A, bytes: number): A {
   return checked(address + bytes) as A;
 }
 

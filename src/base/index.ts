@@ -11,6 +11,8 @@ export {
   formatAddress,
   type PhysAddr,
   physAddr,
+  type UserAddr,
+  userAddr,
 } from './address.ts';
 export { AssertionError, assert, assertUnreachable, present } from './assert.ts';
 export { DmaBufError, ERRNO, type ErrnoCode, type ErrorContext, isDmaBufError } from './error.ts';

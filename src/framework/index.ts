@@ -1,14 +1,19 @@
 /** `peerbuf/framework`: Linux's dma-buf and what it rests on in the kernel. */
 
-export { Attachment } from './attachment.ts';
-export { type AttachOps, DmaBuf, type DmaBufExportInfo, type DmaBufOps } from './dma-buf.ts';
+export { Attachment } from './dma-buf/attachment.ts';
+export {
+  type AttachOps,
+  DmaBuf,
+  type DmaBufExportInfo,
+  type DmaBufOps,
+} from './dma-buf/dma-buf.ts';
 export {
   dmaBufFreeSgt,
   dmaBufPhysVecToSgt,
   ENTRY_SIZE_MAX,
   type PhysVec,
-} from './dma-buf-mapping.ts';
-export { DmaFence, type FenceCallback, type FenceOrigin } from './dma-fence.ts';
+} from './dma-buf/dma-buf-mapping.ts';
+export { DmaFence, type FenceCallback, type FenceOrigin } from './fence/dma-fence.ts';
 export {
   type DmaIova,
   dmaIovaDestroy,
@@ -18,10 +23,10 @@ export {
   dmaSyncForDevice,
   dmaUnmapPhys,
   type MappedKind,
-} from './dma-mapping.ts';
-export { DmaResv, type DmaResvUsage } from './dma-resv.ts';
-export { FD_MAX, FdTable } from './fd-table.ts';
-export { type FileOperations, KernelFile } from './file.ts';
+} from './dma/dma-mapping.ts';
+export { DmaResv, type DmaResvUsage } from './fence/dma-resv.ts';
+export { FD_MAX, FdTable } from './vfs/fd-table.ts';
+export { type FileOperations, type FileStat, KernelFile, type OpenMode } from './vfs/file.ts';
 export { Kernel } from './kernel.ts';
 export {
   ACS_REDIRECT_MASK,
@@ -32,15 +37,22 @@ export {
   p2pDistance,
   p2pFactsAtBoot,
   p2pRoute,
-} from './p2pdma.ts';
-export { explainRoute, type P2pAdvice, type P2pExplanation } from './p2pdma-advice.ts';
+} from './p2pdma/p2pdma.ts';
+export { explainRoute, type P2pAdvice, type P2pExplanation } from './p2pdma/p2pdma-advice.ts';
 export {
   type BridgeVerdict,
   cpuSupportsP2pdma,
   hostBridgeDevice,
   hostBridgesAllow,
-} from './p2pdma-host-bridges.ts';
-export { P2pdma, type P2pProvider, pciP2pdmaBusAddrMap } from './p2pdma-provider.ts';
-export { Process, type UserPages } from './process.ts';
-export type { SgEntry, SgTable } from './scatterlist.ts';
+} from './p2pdma/p2pdma-host-bridges.ts';
+export { P2pdma, type P2pProvider, pciP2pdmaBusAddrMap } from './p2pdma/p2pdma-provider.ts';
+export { Process, type UserPages } from './user/process.ts';
+export type { SgEntry, SgTable } from './dma/scatterlist.ts';
 export { type Work, WorkQueue } from './work-queue.ts';
+export { type PageList, pageList, pagesOf, sizeOfPages } from './dma/page-list.ts';
+export { IosysMap } from './dma-buf/iosys-map.ts';
+export { AddressSpace } from './user/address-space.ts';
+export { type PageEntry, Vma, type VmaRequest, type VmOperations } from './user/vma.ts';
+export { type DeviceNode, DeviceNodes } from './vfs/device-nodes.ts';
+export { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, PollTable } from './vfs/poll-table.ts';
+export { waitForAny, type WaitEntry, WaitQueue } from './vfs/wait-queue.ts';

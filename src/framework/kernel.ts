@@ -14,8 +14,9 @@ import {
   WwClass,
   wholeCell,
 } from '../machine/index.ts';
-import { type KernelFile, TaskWork } from './file.ts';
-import { P2pdma } from './p2pdma-provider.ts';
+import { type KernelFile, TaskWork } from './vfs/file.ts';
+import { P2pdma } from './p2pdma/p2pdma-provider.ts';
+import { DeviceNodes } from './vfs/device-nodes.ts';
 import { WorkQueue } from './work-queue.ts';
 
 /** The kernel. */
@@ -30,6 +31,8 @@ export class Kernel {
   readonly fenceContexts: Counter;
   /** The list of all dma-bufs. Nobody walks it yet, so the order of changes cannot be seen. */
   readonly bufferList: BufferCount;
+  /** What open(2) finds: `/dev/dma_heap/system`. */
+  readonly nodes: DeviceNodes = new DeviceNodes();
   private readonly taskWork = new TaskWork();
   private readonly delayedFput: WorkQueue;
   private readonly p2pdma = new Map<PciFunction, P2pdma>();

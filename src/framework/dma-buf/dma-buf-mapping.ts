@@ -18,8 +18,8 @@ import {
   dmaAddr,
   PAGE_SIZE,
   type PhysAddr,
-} from '../base/index.ts';
-import type { PhysRange, Task } from '../machine/index.ts';
+} from '../../base/index.ts';
+import type { PhysRange, Task } from '../../machine/index.ts';
 import type { Attachment } from './attachment.ts';
 import {
   type DmaIova,
@@ -27,11 +27,11 @@ import {
   dmaIovaMap,
   dmaMapPhys,
   dmaUnmapPhys,
-} from './dma-mapping.ts';
-import type { P2pRoute } from './p2pdma.ts';
-import { explainRoute } from './p2pdma-advice.ts';
-import { type P2pProvider, pciP2pdmaBusAddrMap } from './p2pdma-provider.ts';
-import type { SgEntry, SgTable } from './scatterlist.ts';
+} from '../dma/dma-mapping.ts';
+import type { P2pRoute } from '../p2pdma/p2pdma.ts';
+import { explainRoute } from '../p2pdma/p2pdma-advice.ts';
+import { type P2pProvider, pciP2pdmaBusAddrMap } from '../p2pdma/p2pdma-provider.ts';
+import type { SgEntry, SgTable } from '../dma/scatterlist.ts';
 
 /** `struct phys_vec`: a range of physical addresses. For exporters and the core only. */
 export interface PhysVec {

@@ -5,7 +5,7 @@
  * @source drivers/pci/p2pdma.c, v7.2; reference/linux-dma-buf.md C.5, D.1, D.5
  */
 
-import { type BusAddr, busAddr, type PhysAddr } from '../base/index.ts';
+import { type BusAddr, busAddr, type PhysAddr } from '../../base/index.ts';
 import {
   type Access,
   Cell,
@@ -16,7 +16,7 @@ import {
   type PciNode,
   PreemptStep,
   wholeCell,
-} from '../machine/index.ts';
+} from '../../machine/index.ts';
 import { type P2pFacts, type P2pRoute, p2pRoute } from './p2pdma.ts';
 
 /** `struct p2pdma_provider`: who owns a BAR's memory, and how its bus addresses come about. */

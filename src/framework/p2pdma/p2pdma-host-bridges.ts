@@ -5,7 +5,7 @@
  * @source drivers/pci/p2pdma.c, v7.2; reference/linux-dma-buf.md D.4
  */
 
-import type { CpuSpec, HostBridge, PciNode } from '../machine/index.ts';
+import type { CpuSpec, HostBridge, PciNode } from '../../machine/index.ts';
 
 /** An entry of the list. */
 interface ListedBridge {

@@ -8,7 +8,7 @@
  * @source reference/linux-dma-buf.md C.1; threads S000, S002, S004
  */
 
-import type { DmaAddr } from '../base/index.ts';
+import type { DmaAddr } from '../../base/index.ts';
 
 /** One piece of a mapped buffer. */
 export interface SgEntry {

@@ -9,7 +9,7 @@
  * @source `calc_map_type_and_dist()`, drivers/pci/p2pdma.c, v7.2; reference/linux-dma-buf.md D.3
  */
 
-import type { CpuSpec, MachineSpec, PciNode } from '../machine/index.ts';
+import type { CpuSpec, MachineSpec, PciNode } from '../../machine/index.ts';
 import { type BridgeVerdict, cpuSupportsP2pdma, hostBridgesAllow } from './p2pdma-host-bridges.ts';
 
 /** ACS control bits that make a port send peer requests up: redirect of requests and completions,

@@ -5,7 +5,7 @@
  * @source reference/p2p-topology.md 1.7, 5.2, 5.3
  */
 
-import type { PciNode } from '../machine/index.ts';
+import type { PciNode } from '../../machine/index.ts';
 import type { P2pReason, P2pRoute } from './p2pdma.ts';
 import { hostBridgeDevice } from './p2pdma-host-bridges.ts';
 

@@ -5,14 +5,16 @@
  * @source drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A
  */
 
-import { DmaBufError, type DmaDirection } from '../base/index.ts';
-import { type Atomic, type Device, Shared, type Task } from '../machine/index.ts';
+import { DmaBufError, type DmaDirection } from '../../base/index.ts';
+import { type Atomic, type Device, Shared, type Task } from '../../machine/index.ts';
 import { Attachment } from './attachment.ts';
-import { DmaResv } from './dma-resv.ts';
-import { type FileOperations, KernelFile } from './file.ts';
-import type { Kernel } from './kernel.ts';
-import type { Process } from './process.ts';
-import type { SgTable } from './scatterlist.ts';
+import type { IosysMap } from './iosys-map.ts';
+import { DmaResv } from '../fence/dma-resv.ts';
+import { type FileOperations, KernelFile } from '../vfs/file.ts';
+import type { Kernel } from '../kernel.ts';
+import type { Process } from '../user/process.ts';
+import type { SgTable } from '../dma/scatterlist.ts';
+import type { Vma } from '../user/vma.ts';
 
 /**
  * What an exporter does (`struct dma_buf_ops`). `P` is the exporter's own state of a buffer. A
@@ -58,6 +60,37 @@ export interface DmaBufOps<P> {
    * @context May sleep. The reservation is locked.
    */
   unmapDmaBuf(attachment: Attachment<P>, table: SgTable, direction: DmaDirection): Task;
+  /**
+   * Optional. The CPU is about to touch the memory: cached copies that a device made stale go.
+   *
+   * @param direction - `from-device`: the CPU reads; `to-device`: it writes.
+   * @context May sleep. The reservation is not locked.
+   */
+  beginCpuAccess?(buf: DmaBuf<P>, direction: DmaDirection): Task;
+  /**
+   * Optional. The CPU is done: what it wrote becomes visible to devices.
+   *
+   * @context May sleep. The reservation is not locked.
+   */
+  endCpuAccess?(buf: DmaBuf<P>, direction: DmaDirection): Task;
+  /**
+   * Optional. A process maps the buffer.
+   *
+   * @context May sleep. The process's mmap lock is held for writing; the reservation is not locked.
+   */
+  mmap?(buf: DmaBuf<P>, vma: Vma): Task;
+  /**
+   * Optional. The kernel wants to touch the memory itself.
+   *
+   * @context May sleep. The reservation is locked.
+   */
+  vmap?(buf: DmaBuf<P>): Task<IosysMap>;
+  /**
+   * Optional. The opposite, with the same map.
+   *
+   * @context May sleep. The reservation is locked.
+   */
+  vunmap?(buf: DmaBuf<P>, map: IosysMap): Task;
   /**
    * Mandatory. The last reference is gone. Whoever kept the buffer on a list takes it off here,
    * under the list's lock.

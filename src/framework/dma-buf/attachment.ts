@@ -5,10 +5,10 @@
  * @source drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A.12 to A.17
  */
 
-import { type DmaDirection, isDmaBufError } from '../base/index.ts';
-import type { Device, Task } from '../machine/index.ts';
+import { type DmaDirection, isDmaBufError } from '../../base/index.ts';
+import type { Device, Task } from '../../machine/index.ts';
 import type { AttachOps, DmaBuf } from './dma-buf.ts';
-import type { SgTable } from './scatterlist.ts';
+import type { SgTable } from '../dma/scatterlist.ts';
 
 /** `struct dma_buf_attachment`. `P` is the exporter's state of the buffer. */
 export class Attachment<P = unknown> {

@@ -14,8 +14,8 @@ import {
   SleepStep,
   type Task,
   wholeCell,
-} from '../machine/index.ts';
-import type { Kernel } from './kernel.ts';
+} from '../../machine/index.ts';
+import type { Kernel } from '../kernel.ts';
 
 /** What a fence's callbacks are: code that may not sleep, and does not wait for anything. */
 export type FenceCallback = () => Atomic;

@@ -17,7 +17,7 @@ import {
   isPageAligned,
   PAGE_SIZE,
   type PhysAddr,
-} from '../base/index.ts';
+} from '../../base/index.ts';
 import type {
   Atomic,
   Device,
@@ -25,7 +25,7 @@ import type {
   IovaRights,
   Machine,
   PhysRange,
-} from '../machine/index.ts';
+} from '../../machine/index.ts';
 
 /** What kind of memory is mapped: RAM, or the registers or memory of a device (`DMA_ATTR_MMIO`). */
 export type MappedKind = 'ram' | 'mmio';

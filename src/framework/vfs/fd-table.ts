@@ -7,7 +7,7 @@ import {
   PreemptStep,
   type Scheduler,
   wholeCell,
-} from '../machine/index.ts';
+} from '../../machine/index.ts';
 import type { KernelFile } from './file.ts';
 
 /** LIMIT: the usual `RLIMIT_NOFILE`. */

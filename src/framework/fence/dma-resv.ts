@@ -5,7 +5,7 @@
  * @source drivers/dma-buf/dma-resv.c, v7.2; reference/linux-dma-buf.md B.2
  */
 
-import { DmaBufError } from '../base/index.ts';
+import { DmaBufError } from '../../base/index.ts';
 import {
   type Access,
   type AcquireContext,
@@ -18,9 +18,9 @@ import {
   WwMutex,
   type WwResult,
   wholeCell,
-} from '../machine/index.ts';
+} from '../../machine/index.ts';
 import type { DmaFence } from './dma-fence.ts';
-import type { Kernel } from './kernel.ts';
+import type { Kernel } from '../kernel.ts';
 
 /**
  * What a fence stands for. A query for one usage finds it and all before it: `kernel`, memory being

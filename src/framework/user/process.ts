@@ -3,10 +3,11 @@
  * {@link Process.syscall}, which does on the way out what the kernel does there.
  */
 
-import { assert, DmaBufError, PAGE_SIZE, type PhysAddr } from '../base/index.ts';
-import type { Task } from '../machine/index.ts';
-import { FdTable } from './fd-table.ts';
-import type { Kernel } from './kernel.ts';
+import { assert, DmaBufError, PAGE_SIZE, type PhysAddr } from '../../base/index.ts';
+import type { Task } from '../../machine/index.ts';
+import { FdTable } from '../vfs/fd-table.ts';
+import type { Kernel } from '../kernel.ts';
+import { AddressSpace } from './address-space.ts';
 
 /** Pages of a process, pinned and contiguous, as user-space drivers allocate them. */
 export interface UserPages {
@@ -20,12 +21,14 @@ export class Process {
   readonly kernel: Kernel;
   readonly name: string;
   readonly fds: FdTable;
+  readonly mm: AddressSpace;
   private readonly pages: UserPages[] = [];
 
   constructor(kernel: Kernel, name: string) {
     this.kernel = kernel;
     this.name = name;
     this.fds = new FdTable(kernel.scheduler, name);
+    this.mm = new AddressSpace(kernel.machine, name);
   }
 
   /**
