@@ -96,6 +96,7 @@ export { Mutex } from './sync/mutex.ts';
 export { RefCount } from './sync/ref-count.ts';
 export { RwSemaphore } from './sync/rw-semaphore.ts';
 export { Shared } from './sync/shared.ts';
+export { Slab } from './sync/slab.ts';
 export { type AcquireContext, WwClass, WwMutex, type WwResult } from './sync/ww-mutex.ts';
 export {
   type Access,

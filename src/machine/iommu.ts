@@ -172,6 +172,10 @@ class MapAnywhere extends DomainStep<DmaAddr | null> {
     return 'map';
   }
 
+  override failure(): null {
+    return null;
+  }
+
   apply(): DmaAddr | null {
     const size = this.ranges.reduce((sum, range) => sum + range.size, 0);
     const { cell } = this;

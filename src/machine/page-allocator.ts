@@ -89,6 +89,10 @@ export class AllocatePages extends PreemptStep<PhysAddr | null> {
     return cache === null ? [own, bytes] : [own, bytes, { ...bytes, cell: cache }];
   }
 
+  override failure(): null {
+    return null;
+  }
+
   apply(): PhysAddr | null {
     const { cell, size } = this;
     const found = findRoom(cell.value, size, this.node);

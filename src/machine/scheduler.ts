@@ -40,6 +40,11 @@ export interface SchedulerOptions {
   readonly sink?: TraceSink;
   /** Steps after which the run is cut. Default {@link STEPS_MAX_DEFAULT}. */
   readonly stepsMax?: number;
+  /**
+   * Makes the n-th step that can fail for want of something fail, from 1, as Linux's fault
+   * injection does; Infinity only counts them in {@link Scheduler.fallible}. Default: none.
+   */
+  readonly failAt?: number;
   /** Actor numbers shared between the executions of a search. Default: its own. */
   readonly ids?: ActorIds;
 }
@@ -63,6 +68,8 @@ export class Scheduler implements CellNumbers {
   current: Actor | null = null;
   /** Steps taken. */
   steps = 0;
+  /** Steps that could have failed for want of something, so far; counted with `failAt` only. */
+  fallible = 0;
   /** Everything that must not happen and did. */
   readonly findings: Finding[] = [];
   /** Kernel memory ever allocated; what is still live, null, when a run ends well has leaked. */
@@ -73,6 +80,7 @@ export class Scheduler implements CellNumbers {
   private readonly live: Actor[] = [];
   private readonly ids: ActorIds | null;
   private readonly stepsMax: number;
+  private readonly failAt: number;
   private bootCells = 0;
   private halted = false;
   private seq = 0;
@@ -80,6 +88,7 @@ export class Scheduler implements CellNumbers {
   constructor(options: SchedulerOptions = {}) {
     this.ids = options.ids ?? null;
     this.stepsMax = options.stepsMax ?? STEPS_MAX_DEFAULT;
+    this.failAt = options.failAt ?? 0;
     const sink = options.sink;
     this.record = sink === undefined ? undefined : (body) => sink(this.stamp(body));
     this.clock = new Cell<number>(this, 'clock', 0);
@@ -200,11 +209,18 @@ export class Scheduler implements CellNumbers {
     const step = actor.step as Step;
     strategy.before?.(actor, step);
     this.current = actor;
-    const result = step.apply(actor);
+    const refused = this.failAt !== 0 && step.failure !== undefined && this.failsNow();
+    const result = refused ? step.failure?.() : step.apply(actor);
     this.steps += 1;
     if (this.halted) return;
     this.resume(actor, result);
     if (actor.step === null) this.live.splice(this.live.indexOf(actor), 1);
+  }
+
+  /** True for the one fallible step that is to fail. */
+  private failsNow(): boolean {
+    this.fallible += 1;
+    return this.fallible === this.failAt;
   }
 
   private resume(actor: Actor, sent: unknown): void {

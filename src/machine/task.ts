@@ -69,6 +69,12 @@ export abstract class Step<R = unknown> {
     return undefined;
   }
 
+  /**
+   * For a step that may be refused for want of something (memory, a descriptor, an address): what
+   * it gives then, having changed nothing. Absent: it cannot fail. See `SchedulerOptions.failAt`.
+   */
+  failure?(): R;
+
   /** Names of the actors that could end the wait, as far as known: the owners of a lock. */
   waitsFor(): readonly string[] {
     return [];
