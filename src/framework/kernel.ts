@@ -10,6 +10,7 @@ import {
   type PciFunction,
   PreemptStep,
   type Scheduler,
+  Slab,
   type Task,
   WwClass,
   wholeCell,
@@ -31,6 +32,8 @@ export class Kernel {
   readonly fenceContexts: Counter;
   /** The list of all dma-bufs. Nobody walks it yet, so the order of changes cannot be seen. */
   readonly bufferList: BufferCount;
+  /** Small memory: take its step where the kernel would allocate, and may be refused. */
+  readonly slab: Slab;
   /** What open(2) finds: `/dev/dma_heap/system`. */
   readonly nodes: DeviceNodes = new DeviceNodes();
   private readonly taskWork = new TaskWork();
@@ -44,6 +47,7 @@ export class Kernel {
     const { scheduler } = machine;
     this.machine = machine;
     this.scheduler = scheduler;
+    this.slab = new Slab(scheduler);
     this.reservationClass = new WwClass(scheduler, 'reservation_ww_class');
     this.inodes = new Counter(scheduler, 'dma-buf inodes');
     this.fenceContexts = new Counter(scheduler, 'fence contexts');

@@ -78,6 +78,10 @@ class Install extends FdStep<number | null> {
     return 'install';
   }
 
+  override failure(): null {
+    return null;
+  }
+
   apply(): number | null {
     const table = this.cell.value;
     for (let fd = FD_FIRST; fd < FD_MAX; fd += 1) {
