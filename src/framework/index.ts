@@ -56,3 +56,11 @@ export { type PageEntry, Vma, type VmaRequest, type VmOperations } from './user/
 export { type DeviceNode, DeviceNodes } from './vfs/device-nodes.ts';
 export { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, PollTable } from './vfs/poll-table.ts';
 export { waitForAny, type WaitEntry, WaitQueue } from './vfs/wait-queue.ts';
+export type { DmaAttrs } from './dma/dma-attrs.ts';
+export {
+  dmaMapSgtable,
+  dmaSyncSgtableForCpu,
+  dmaSyncSgtableForDevice,
+  dmaUnmapSgtable,
+  type MappedSgTable,
+} from './dma/dma-sgtable.ts';

@@ -5,8 +5,29 @@
 
 import type { PciFunction } from './pci/function.ts';
 
+/**
+ * What a device can do on the bus. A driver says so at probe, before anything is mapped, and never
+ * changes it after. Absent: as a driver that set 64 bits, and no segment size.
+ */
+export interface DmaLimits {
+  /** Bits of an address that it can send in streaming DMA. Null: nobody said; nothing is mapped. */
+  readonly dmaMask?: number | null;
+  /** The same for coherent memory. */
+  readonly coherentDmaMask?: number;
+  /** Bytes in one piece of a scatterlist. Default {@link MAX_SEGMENT_SIZE_DEFAULT}. */
+  readonly maxSegmentSize?: number;
+  /** True if all its DMA goes through bounce buffers, as in a confidential guest. Default false. */
+  readonly forceBounce?: boolean;
+}
+
+/** `dma_get_mask()` of a device whose driver set the widest. */
+export const DMA_MASK_DEFAULT = 64;
+
+/** `dma_get_max_seg_size()` of a device whose driver set none: 64 KiB. */
+export const MAX_SEGMENT_SIZE_DEFAULT = 65536;
+
 /** A device that can be attached to a buffer. */
-export interface Device {
+export interface Device extends DmaLimits {
   /** As in `/sys`: `0000:41:00.0`, `gsc.0`. */
   readonly name: string;
   /** The PCI function behind it; null for a platform device. */
@@ -19,6 +40,10 @@ export interface Device {
 export class PlatformDevice implements Device {
   readonly name: string;
   readonly isCoherent: boolean;
+  dmaMask: number | null = DMA_MASK_DEFAULT;
+  coherentDmaMask: number = DMA_MASK_DEFAULT;
+  maxSegmentSize: number = MAX_SEGMENT_SIZE_DEFAULT;
+  forceBounce = false;
 
   constructor(name: string, isCoherent: boolean) {
     this.name = name;

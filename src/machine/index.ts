@@ -4,7 +4,13 @@ export { Actor, ActorIds } from './actor.ts';
 export { CACHE_LINE_SIZE } from './cache.ts';
 export { type AccessClass, Cell, type CellNumbers, commute } from './cell.ts';
 export { Cpu } from './cpu.ts';
-export { type Device, PlatformDevice } from './device.ts';
+export {
+  type Device,
+  DMA_MASK_DEFAULT,
+  type DmaLimits,
+  MAX_SEGMENT_SIZE_DEFAULT,
+  PlatformDevice,
+} from './device.ts';
 export { DmaEngine, type DmaReadResult } from './dma.ts';
 export {
   findMapping,

@@ -5,7 +5,7 @@
 
 import { assert, type PhysAddr, physAddr, present } from '../../base/index.ts';
 import { Cell } from '../cell.ts';
-import type { Device } from '../device.ts';
+import { type Device, DMA_MASK_DEFAULT, MAX_SEGMENT_SIZE_DEFAULT } from '../device.ts';
 import type { IommuDomain } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
 import { Shared } from '../sync/shared.ts';
@@ -60,6 +60,10 @@ export class PciFunction implements Device {
   readonly domain: Cell<IommuDomain | null>;
   /** The hardware; null for a function that nobody modelled, whose BARs do not answer. */
   model: DeviceModel | null = null;
+  dmaMask: number | null = DMA_MASK_DEFAULT;
+  coherentDmaMask: number = DMA_MASK_DEFAULT;
+  maxSegmentSize: number = MAX_SEGMENT_SIZE_DEFAULT;
+  forceBounce = false;
   private readonly interruptHandlers = new Map<number, InterruptHandler>();
 
   constructor(machine: Machine, node: PciNode, domain: IommuDomain | null) {
