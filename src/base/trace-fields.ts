@@ -8,7 +8,7 @@
  * the checker to say.
  */
 
-import { type MappedRange, TRACE_SCHEMA, type TraceBody, type TraceKind } from './trace.ts';
+import { type DmaDirection, type MappedRange, TRACE_SCHEMA, type TraceBody, type TraceKind } from './trace.ts';
 
 /** What a field must hold. */
 export interface FieldCheck<T> {
@@ -85,6 +85,7 @@ const plainObject: FieldCheck<Readonly<Record<string, unknown>>> = {
 };
 
 const phase: FieldCheck<'begin' | 'end'> = oneOf('begin', 'end');
+const direction: FieldCheck<DmaDirection> = oneOf('bidirectional', 'to-device', 'from-device');
 const access: FieldCheck<'read' | 'write'> = oneOf('read', 'write');
 const result: FieldCheck<'done' | 'fault'> = oneOf('done', 'fault');
 
@@ -146,6 +147,13 @@ export const TRACE_FIELDS: TraceFields = {
   'buffer.invalidate': { buffer: count, phase },
   'fd.close': { process: text, fd: integer },
 
+  'buffer.name': { buffer: count, name: text },
+  'buffer.begin-cpu-access': { buffer: count, direction },
+  'buffer.end-cpu-access': { buffer: count, direction },
+  'buffer.mmap': { buffer: count, pages: count, forwarded: flag },
+  'buffer.vmap': { buffer: count, mappings: count },
+  'buffer.vunmap': { buffer: count, mappings: count },
+
   'attachment.attach': {
     attachment: count,
     buffer: count,
@@ -167,7 +175,7 @@ export const TRACE_FIELDS: TraceFields = {
   'attachment.map': {
     ...held,
     device: text,
-    direction: oneOf('bidirectional', 'to-device', 'from-device'),
+    direction,
     entries: ranges,
   },
   'attachment.unmap': { ...held, device: text },

@@ -11,6 +11,7 @@ import { assertUnreachable } from './assert.ts';
 import type {
   AttachmentEvent,
   BufferEvent,
+  CpuAccessEvent,
   DeviceEvent,
   FenceEvent,
   TraceEvent,
@@ -52,6 +53,12 @@ export function isMilestone(event: TraceEvent): boolean {
     case 'buffer.release':
     case 'buffer.invalidate':
     case 'fd.close':
+    case 'buffer.name':
+    case 'buffer.begin-cpu-access':
+    case 'buffer.end-cpu-access':
+    case 'buffer.mmap':
+    case 'buffer.vmap':
+    case 'buffer.vunmap':
     case 'attachment.attach':
     case 'attachment.refuse':
     case 'attachment.detach':
@@ -150,7 +157,7 @@ function sentence(event: TraceEvent): string {
 }
 
 function sharingSentence(
-  event: BufferEvent | AttachmentEvent | FenceEvent | TransferEvent | DeviceEvent,
+  event: BufferEvent | CpuAccessEvent | AttachmentEvent | FenceEvent | TransferEvent | DeviceEvent,
 ): string {
   switch (event.kind) {
     case 'buffer.export':
@@ -193,8 +200,37 @@ function sharingSentence(
       return `unmaps buffer ${event.buffer} for ${event.device}`;
     case 'attachment.invalidate':
       return `${phased(event, 'invalidate', 'invalidated')} ${attachmentOf(event)}`;
+    case 'buffer.name':
+    case 'buffer.begin-cpu-access':
+    case 'buffer.end-cpu-access':
+    case 'buffer.mmap':
+    case 'buffer.vmap':
+    case 'buffer.vunmap':
+      return cpuAccessSentence(event);
     default:
       return trafficSentence(event);
+  }
+}
+
+function cpuAccessSentence(event: CpuAccessEvent): string {
+  const buffer = `buffer ${event.buffer}`;
+  switch (event.kind) {
+    case 'buffer.name':
+      return `names ${buffer} "${event.name}"`;
+    case 'buffer.begin-cpu-access':
+      return `begins CPU access to ${buffer} (${event.direction})`;
+    case 'buffer.end-cpu-access':
+      return `ends CPU access to ${buffer} (${event.direction})`;
+    case 'buffer.mmap': {
+      const by = event.forwarded ? ' for another driver' : '';
+      return `maps ${plural(event.pages, 'page')} of ${buffer} into a process${by}`;
+    }
+    case 'buffer.vmap':
+      return `maps ${buffer} into the kernel (${plural(event.mappings, 'user')})`;
+    case 'buffer.vunmap':
+      return `gives the kernel's map of ${buffer} back (${plural(event.mappings, 'user')} left)`;
+    default:
+      return assertUnreachable(event);
   }
 }
 

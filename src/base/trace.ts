@@ -109,6 +109,28 @@ export type BufferEvent =
     }
   | { readonly kind: 'fd.close'; readonly process: string; readonly fd: number };
 
+/** The CPU at a buffer. */
+export type CpuAccessEvent =
+  | { readonly kind: 'buffer.name'; readonly buffer: number; readonly name: string }
+  | {
+      readonly kind: 'buffer.begin-cpu-access' | 'buffer.end-cpu-access';
+      readonly buffer: number;
+      readonly direction: DmaDirection;
+    }
+  | {
+      readonly kind: 'buffer.mmap';
+      readonly buffer: number;
+      readonly pages: number;
+      /** True for another driver's mmap that was passed on to the buffer. */
+      readonly forwarded: boolean;
+    }
+  | {
+      readonly kind: 'buffer.vmap' | 'buffer.vunmap';
+      readonly buffer: number;
+      /** Users of the kernel's map afterwards. */
+      readonly mappings: number;
+    };
+
 /** One piece of a mapping as its device sees it. */
 export interface MappedRange {
   /** In the DMA address space of the attachment's device. */
@@ -256,6 +278,7 @@ export type TraceBody =
   | TaskEvent
   | LockEvent
   | BufferEvent
+  | CpuAccessEvent
   | AttachmentEvent
   | FenceEvent
   | TransferEvent
