@@ -8,7 +8,13 @@
  * the checker to say.
  */
 
-import { type DmaDirection, type MappedRange, TRACE_SCHEMA, type TraceBody, type TraceKind } from './trace.ts';
+import {
+  type DmaDirection,
+  type MappedRange,
+  TRACE_SCHEMA,
+  type TraceBody,
+  type TraceKind,
+} from './trace.ts';
 
 /** What a field must hold. */
 export interface FieldCheck<T> {
