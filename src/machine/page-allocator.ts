@@ -1,6 +1,6 @@
 /** Hands out the pages of all banks: the lowest that are free, on the node that was asked. */
 
-import { assert, PAGE_SIZE, type PhysAddr, physAddr } from '../base/index.ts';
+import { alignDown, assert, PAGE_SIZE, type PhysAddr, physAddr } from '../base/index.ts';
 import { Cell } from './cell.ts';
 import type { MemoryBank } from './physical-memory.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -29,7 +29,7 @@ export class PageAllocator extends Cell<readonly FreeRange[]> {
   readonly scheduler: Scheduler;
   readonly banks: readonly MemoryBank[];
   readonly caches: CacheOfBanks;
-  private readonly pagesInAll: number;
+  private pagesInAll: number;
 
   constructor(scheduler: Scheduler, banks: readonly MemoryBank[], caches: CacheOfBanks) {
     const free = banks
@@ -48,6 +48,25 @@ export class PageAllocator extends Cell<readonly FreeRange[]> {
   /** Pages handed out and not given back. */
   get pagesInUse(): number {
     return this.pagesInAll - pagesOf(this.value);
+  }
+
+  /** Takes bytes out for good, at boot: the highest that are free. Null: there is no room. */
+  reserve(size: number, alignment: number): PhysAddr | null {
+    const startIn = ({ end }: FreeRange): number => alignDown(end - size, alignment);
+    const found = this.value.find((range) => startIn(range) >= range.start);
+    if (found === undefined) return null;
+    const start = startIn(found);
+    this.value = this.value.flatMap((range) => {
+      if (range !== found) return [range];
+      const { bank, end } = range;
+      const around = [
+        { bank, start: range.start, end: start },
+        { bank, start: start + size, end },
+      ];
+      return around.filter((part) => part.start < part.end);
+    });
+    this.pagesInAll -= size / PAGE_SIZE;
+    return physAddr(start);
   }
 }
 

@@ -2,7 +2,7 @@
  * RAM: real bytes at CPU physical addresses, by NUMA node, and the allocator that hands out pages.
  */
 
-import { assert, DmaBufError, type PhysAddr } from '../base/index.ts';
+import { assert, DmaBufError, PAGE_SIZE, type PhysAddr } from '../base/index.ts';
 import { type AccessClass, Cell } from './cell.ts';
 import { AllocatePages, type CacheOfBanks, FreePages, PageAllocator } from './page-allocator.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -72,7 +72,20 @@ export class PhysicalMemory {
     return new FreePages(this.allocator, phys, pages);
   }
 
-  /** Pages handed out and not given back. */
+  /**
+   * Takes contiguous pages out of the allocator for good, for who hands them out by rules of its
+   * own. At boot only: the allocator's cell is changed without a step.
+   *
+   * @param alignment - Of the address; a multiple of the page size.
+   * @returns Null if no range of so many pages is free.
+   * @source `memblock_reserve()`
+   */
+  reserve(pages: number, alignment: number): PhysAddr | null {
+    assert(pages > 0 && pages <= ALLOCATION_PAGES_MAX, `1 to 2^20 pages, not ${pages}`);
+    return this.allocator.reserve(pages * PAGE_SIZE, alignment);
+  }
+
+  /** Pages handed out and not given back; those that were reserved at boot do not count. */
   get pagesInUse(): number {
     return this.allocator.pagesInUse;
   }

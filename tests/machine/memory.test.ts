@@ -103,6 +103,22 @@ describe('The page allocator', () => {
     expect(load(again + PAGE_SIZE - 2, 4)).toEqual([0, 0, 0, 0]);
   });
 
+  test('sets pages aside at boot, the highest, aligned, and never hands them out', () => {
+    const { machine, allocate } = machineWith(SMALL);
+    const start = machine.memory.reserve(2, 4 * PAGE_SIZE) ?? expect.fail('room');
+    expect(start % (4 * PAGE_SIZE)).toBe(0);
+    expect(machine.memory.pagesInUse).toBe(0);
+    const got = Array.from({ length: 6 }, () => allocate(1) ?? expect.fail('a page'));
+    expect(got.filter((phys) => phys >= start && phys < start + 2 * PAGE_SIZE)).toEqual([]);
+    expect(allocate(1)).toBeNull();
+    expect(machine.memory.pagesInUse).toBe(6);
+  });
+
+  test('sets nothing aside where there is no room', () => {
+    const { machine } = machineWith(SMALL);
+    expect(machine.memory.reserve(9, PAGE_SIZE)).toBeNull();
+  });
+
   test('allows 1 to 2^20 pages in a piece', () => {
     const { machine } = machineWith(SMALL);
     expect(() => machine.memory.allocate(0)).toThrow('1 to 2^20 pages, not 0');
