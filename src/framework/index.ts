@@ -1,19 +1,26 @@
 /** `peerbuf/framework`: Linux's dma-buf and what it rests on in the kernel. */
 
 export { Attachment } from './dma-buf/attachment.ts';
-export {
-  type AttachOps,
-  DmaBuf,
-  type DmaBufExportInfo,
-  type DmaBufOps,
-} from './dma-buf/dma-buf.ts';
+export { DmaBuf } from './dma-buf/dma-buf.ts';
+export type { AttachOps, DmaBufExportInfo, DmaBufOps } from './dma-buf/dma-buf-ops.ts';
 export {
   dmaBufFreeSgt,
   dmaBufPhysVecToSgt,
   ENTRY_SIZE_MAX,
   type PhysVec,
 } from './dma-buf/dma-buf-mapping.ts';
-export { DmaFence, type FenceCallback, type FenceOrigin } from './fence/dma-fence.ts';
+export {
+  DmaFence,
+  type DmaFenceOps,
+  type FenceOptions,
+  type FenceOrigin,
+} from './fence/dma-fence.ts';
+export { DmaFenceArray } from './fence/dma-fence-array.ts';
+export { chainFindSeqno, chainWalk, DmaFenceChain } from './fence/dma-fence-chain.ts';
+export type { FenceCallback } from './fence/fence-steps.ts';
+export { privateStubFence, stubFence } from './fence/fence-stub.ts';
+export { fenceUnwrap, fenceUnwrapMerge } from './fence/fence-unwrap.ts';
+export { Signals } from './user/signals.ts';
 export {
   type DmaIova,
   dmaIovaDestroy,
@@ -27,7 +34,7 @@ export {
 export { DmaResv, type DmaResvUsage } from './fence/dma-resv.ts';
 export { FD_MAX, FdTable } from './vfs/fd-table.ts';
 export { type FileOperations, type FileStat, KernelFile, type OpenMode } from './vfs/file.ts';
-export { Kernel } from './kernel.ts';
+export { Kernel, type KernelOptions } from './kernel.ts';
 export {
   ACS_REDIRECT_MASK,
   type P2pFacts,
@@ -64,3 +71,6 @@ export {
   dmaUnmapSgtable,
   type MappedSgTable,
 } from './dma/dma-sgtable.ts';
+export { BUFINFO_PATH, bufinfo, BufinfoNode } from './dma-buf/bufinfo.ts';
+export { BufferList } from './dma-buf/buffer-list.ts';
+export { KernelModule } from './kernel-module.ts';

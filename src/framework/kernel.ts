@@ -16,13 +16,30 @@ import {
   wholeCell,
 } from '../machine/index.ts';
 import { type KernelFile, TaskWork } from './vfs/file.ts';
+import { BUFINFO_PATH, BufinfoNode } from './dma-buf/bufinfo.ts';
+import { BufferList } from './dma-buf/buffer-list.ts';
+import type { DmaFence } from './fence/dma-fence.ts';
+import { bootStub } from './fence/fence-stub.ts';
+import { IrqWork } from './fence/irq-work.ts';
 import { P2pdma } from './p2pdma/p2pdma-provider.ts';
+import { Signals } from './user/signals.ts';
 import { DeviceNodes } from './vfs/device-nodes.ts';
 import { WorkQueue } from './work-queue.ts';
+
+/** How the kernel was configured. */
+export interface KernelOptions {
+  /**
+   * `CONFIG_DMABUF_DEBUG`: importers get copies of tables, and who looks for what must not be in
+   * them is reported. Default false.
+   */
+  readonly debugDmaBuf?: boolean;
+}
 
 /** The kernel. */
 export class Kernel {
   readonly machine: Machine;
+  /** As {@link KernelOptions.debugDmaBuf}. */
+  readonly debugDmaBuf: boolean;
   readonly scheduler: Scheduler;
   /** `reservation_ww_class`. */
   readonly reservationClass: WwClass;
@@ -30,8 +47,14 @@ export class Kernel {
   readonly inodes: Counter;
   /** `dma_fence_context_alloc()`: contexts, from 1. */
   readonly fenceContexts: Counter;
-  /** The list of all dma-bufs. Nobody walks it yet, so the order of changes cannot be seen. */
-  readonly bufferList: BufferCount;
+  /** The fence that is always signaled; see `stubFence()`. */
+  readonly stub: DmaFence;
+  /** Work that waits until fences' locks are given back. */
+  readonly irqWork: IrqWork = new IrqWork();
+  /** Signals that threads have not seen yet. */
+  readonly signals: Signals;
+  /** The list of all dma-bufs; its value is how many there are. */
+  readonly bufferList: BufferList;
   /** Small memory: take its step where the kernel would allocate, and may be refused. */
   readonly slab: Slab;
   /** What open(2) finds: `/dev/dma_heap/system`. */
@@ -43,16 +66,20 @@ export class Kernel {
   private fences = 0;
 
   /** @context At boot: spawns the kernel's workers. */
-  constructor(machine: Machine) {
+  constructor(machine: Machine, options: KernelOptions = {}) {
     const { scheduler } = machine;
     this.machine = machine;
+    this.debugDmaBuf = options.debugDmaBuf ?? false;
     this.scheduler = scheduler;
     this.slab = new Slab(scheduler);
     this.reservationClass = new WwClass(scheduler, 'reservation_ww_class');
     this.inodes = new Counter(scheduler, 'dma-buf inodes');
     this.fenceContexts = new Counter(scheduler, 'fence contexts');
-    this.bufferList = new BufferCount(scheduler);
+    this.bufferList = new BufferList(scheduler);
+    this.stub = bootStub(this);
+    this.signals = new Signals(scheduler);
     this.delayedFput = new WorkQueue(scheduler, 'kworker/fput');
+    this.nodes.add(BUFINFO_PATH, new BufinfoNode(this));
   }
 
   /**
@@ -71,13 +98,15 @@ export class Kernel {
   }
 
   /**
-   * What a thread does before it goes back to user mode: the releases it put off.
+   * What a thread does before it goes back to user mode: the releases it put off, and its signals.
    *
    * @context May sleep; no lock held.
    */
   *returnToUser(): Task {
     const actor = this.scheduler.current;
-    if (actor !== null) yield* this.taskWork.run(actor);
+    if (actor === null) return;
+    yield* this.taskWork.run(actor);
+    yield* this.signals.deliver(actor);
   }
 
   /**
@@ -112,18 +141,20 @@ export class Counter extends Cell<number> {
     super(scheduler, name, 0);
   }
 
-  /** A step that draws the next number, from 1. */
-  next(): PreemptStep<number> {
-    return new DrawNumber(this);
+  /** A step that draws the next number, from 1; of several in a row, the first. */
+  next(count = 1): PreemptStep<number> {
+    return new DrawNumber(this, count);
   }
 }
 
 class DrawNumber extends PreemptStep<number> {
   readonly cell: Counter;
+  private readonly count: number;
 
-  constructor(cell: Counter) {
+  constructor(cell: Counter, count: number) {
     super();
     this.cell = cell;
+    this.count = count;
   }
 
   get verb(): string {
@@ -135,42 +166,8 @@ class DrawNumber extends PreemptStep<number> {
   }
 
   apply(): number {
-    this.cell.value += 1;
-    return this.cell.value;
-  }
-}
-
-/** How many dma-bufs there are. Its value counts them. */
-export class BufferCount extends Cell<number> {
-  constructor(scheduler: Scheduler) {
-    super(scheduler, 'dma-buf list', 0);
-  }
-
-  /** A step that adds a buffer (+1) or removes one (-1). */
-  change(by: 1 | -1): PreemptStep<void> {
-    return new ChangeCount(this, by);
-  }
-}
-
-class ChangeCount extends PreemptStep<void> {
-  readonly cell: BufferCount;
-  private readonly by: 1 | -1;
-
-  constructor(cell: BufferCount, by: 1 | -1) {
-    super();
-    this.cell = cell;
-    this.by = by;
-  }
-
-  get verb(): string {
-    return this.by > 0 ? 'list add' : 'list remove';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'A')];
-  }
-
-  apply(): void {
-    this.cell.value += this.by;
+    const first = this.cell.value + 1;
+    this.cell.value += this.count;
+    return first;
   }
 }

@@ -7,7 +7,10 @@
 
 import { type DmaDirection, isDmaBufError } from '../../base/index.ts';
 import type { Device, Task } from '../../machine/index.ts';
-import type { AttachOps, DmaBuf } from './dma-buf.ts';
+import type { DmaBuf } from './dma-buf.ts';
+import type { AttachOps } from './dma-buf-ops.ts';
+import { unwrapTable, wrapTable } from './debug-table.ts';
+import { assertContextKept, withReservation } from './lock-context.ts';
 import type { SgTable } from '../dma/scatterlist.ts';
 
 /** `struct dma_buf_attachment`. `P` is the exporter's state of the buffer. */
@@ -85,6 +88,7 @@ export class Attachment<P = unknown> {
     const { ops } = this.buf;
     if (ops.pin === undefined) return;
     yield* this.orRecordRefusal('pin', ops.pin(this));
+    assertContextKept(this.buf.resv, true, 'pin');
     this.record('attachment.pin');
   }
 
@@ -100,6 +104,7 @@ export class Attachment<P = unknown> {
     const { ops } = this.buf;
     if (ops.unpin === undefined) return;
     yield* ops.unpin(this);
+    assertContextKept(this.buf.resv, true, 'unpin');
     this.record('attachment.unpin');
   }
 
@@ -117,26 +122,19 @@ export class Attachment<P = unknown> {
    */
   *mapAttachment(direction: DmaDirection): Task<SgTable> {
     const { buf } = this;
+    buf.assertLives('dma_buf_map_attachment');
     buf.resv.assertHeld('dma_buf_map_attachment');
     if (this.pinsOnMap && buf.ops.pin !== undefined) {
       yield* this.orRecordRefusal('mapAttachment', this.pinForMap(buf.ops.pin(this)));
     }
-    let table: SgTable;
-    try {
-      table = yield* buf.ops.mapDmaBuf(this, direction);
-    } catch (error) {
-      if (this.pinsOnMap && buf.ops.unpin !== undefined) yield* buf.ops.unpin(this);
-      this.recordRefusal('mapAttachment', error);
-      throw error;
-    }
-    if (!this.isDynamic) yield* buf.resv.wait('kernel');
+    const table = yield* this.mapPinned(direction);
     buf.kernel.scheduler.record?.({
       kind: 'attachment.map',
       attachment: this.number,
       buffer: buf.number,
       device: this.device.name,
       direction,
-      entries: table.entries,
+      entries: table.entries.map(({ address, length }) => ({ address, length })),
     });
     return table;
   }
@@ -151,15 +149,38 @@ export class Attachment<P = unknown> {
    */
   *unmapAttachment(table: SgTable, direction: DmaDirection): Task {
     const { buf } = this;
+    buf.assertLives('dma_buf_unmap_attachment');
     buf.resv.assertHeld('dma_buf_unmap_attachment');
-    yield* buf.ops.unmapDmaBuf(this, table, direction);
-    if (this.pinsOnMap && buf.ops.unpin !== undefined) yield* buf.ops.unpin(this);
+    const original = buf.kernel.debugDmaBuf ? unwrapTable(this, table) : table;
+    if (original === null) return;
+    yield* this.unmapAndUnpin(original, direction);
     buf.kernel.scheduler.record?.({
       kind: 'attachment.unmap',
       attachment: this.number,
       buffer: buf.number,
       device: this.device.name,
     });
+  }
+
+  /**
+   * As {@link mapAttachment}, taking the reservation for it.
+   *
+   * @throws {@link DmaBufError} as there.
+   * @context May sleep. The reservation is not locked.
+   * @source `dma_buf_map_attachment_unlocked()`
+   */
+  mapAttachmentUnlocked(direction: DmaDirection): Task<SgTable> {
+    return withReservation(this.buf.resv, this.mapAttachment(direction));
+  }
+
+  /**
+   * As {@link unmapAttachment}, taking the reservation for it.
+   *
+   * @context May sleep. The reservation is not locked.
+   * @source `dma_buf_unmap_attachment_unlocked()`
+   */
+  unmapAttachmentUnlocked(table: SgTable, direction: DmaDirection): Task {
+    return withReservation(this.buf.resv, this.unmapAttachment(table, direction));
   }
 
   /**
@@ -178,6 +199,7 @@ export class Attachment<P = unknown> {
     } as const;
     scheduler.record?.({ ...event, phase: 'begin' });
     yield* ops.invalidateMappings(this);
+    assertContextKept(this.buf.resv, true, 'invalidate_mappings');
     scheduler.record?.({ ...event, phase: 'end' });
   }
 
@@ -194,6 +216,30 @@ export class Attachment<P = unknown> {
       reason,
       detail,
     });
+  }
+
+  /** The map itself, the wait of a static importer and the copy; takes all back if one fails. */
+  private *mapPinned(direction: DmaDirection): Task<SgTable> {
+    const { buf } = this;
+    let table: SgTable | null = null;
+    try {
+      table = yield* buf.ops.mapDmaBuf(this, direction);
+      assertContextKept(buf.resv, true, 'map_dma_buf');
+      if (!this.isDynamic) yield* buf.resv.wait('kernel');
+      return buf.kernel.debugDmaBuf ? wrapTable(this as Attachment, table) : table;
+    } catch (error) {
+      if (table !== null) yield* this.unmapAndUnpin(table, direction);
+      else if (this.pinsOnMap && buf.ops.unpin !== undefined) yield* buf.ops.unpin(this);
+      this.recordRefusal('mapAttachment', error);
+      throw error;
+    }
+  }
+
+  private *unmapAndUnpin(table: SgTable, direction: DmaDirection): Task {
+    const { ops, resv } = this.buf;
+    yield* ops.unmapDmaBuf(this, table, direction);
+    assertContextKept(resv, true, 'unmap_dma_buf');
+    if (this.pinsOnMap && ops.unpin !== undefined) yield* ops.unpin(this);
   }
 
   private get pinsOnMap(): boolean {

@@ -5,125 +5,28 @@
  * @source drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A
  */
 
-import { DmaBufError, type DmaDirection } from '../../base/index.ts';
+import { DmaBufError, type DmaDirection, O } from '../../base/index.ts';
 import { type Atomic, type Device, Shared, type Task } from '../../machine/index.ts';
 import { Attachment } from './attachment.ts';
+import {
+  beginCpuAccess,
+  endCpuAccess,
+  mmapForwarded,
+  vmap,
+  type Vmapping,
+  vunmap,
+} from './cpu-access.ts';
+import { BufferFile } from './dma-buf-file.ts';
+import type { AttachOps, DmaBufExportInfo, DmaBufOps } from './dma-buf-ops.ts';
+import { PollSlots } from './dma-buf-poll.ts';
 import type { IosysMap } from './iosys-map.ts';
+import { assertContextKept, assertNotHeld, withReservation } from './lock-context.ts';
 import { DmaResv } from '../fence/dma-resv.ts';
-import { type FileOperations, KernelFile } from '../vfs/file.ts';
 import type { Kernel } from '../kernel.ts';
+import type { KernelModule } from '../kernel-module.ts';
 import type { Process } from '../user/process.ts';
-import type { SgTable } from '../dma/scatterlist.ts';
 import type { Vma } from '../user/vma.ts';
-
-/**
- * What an exporter does (`struct dma_buf_ops`). `P` is the exporter's own state of a buffer. A
- * callback that fails throws {@link DmaBufError}; the core passes it on.
- */
-export interface DmaBufOps<P> {
-  /**
-   * Optional. A device wants in; the exporter may refuse, or take {@link Attachment.peer2peer}
-   * away. The attachment is not on the list yet.
-   *
-   * @context May sleep. The reservation is not locked.
-   */
-  attach?(buf: DmaBuf<P>, attachment: Attachment<P>): Task;
-  /**
-   * Optional. The device has left the list.
-   *
-   * @context May sleep. The reservation is not locked.
-   */
-  detach?(buf: DmaBuf<P>, attachment: Attachment<P>): Task;
-  /**
-   * Optional, with {@link unpin}: its presence makes the exporter dynamic. Memory stays where it is
-   * until unpinned.
-   *
-   * @context May sleep. The reservation is locked.
-   */
-  pin?(attachment: Attachment<P>): Task;
-  /**
-   * Optional, with {@link pin}.
-   *
-   * @context May sleep. The reservation is locked.
-   */
-  unpin?(attachment: Attachment<P>): Task;
-  /**
-   * Mandatory. Makes the memory reachable for the attachment's device.
-   *
-   * @returns Page-aligned pieces that add up to the buffer's size.
-   * @context May sleep. The reservation is locked.
-   */
-  mapDmaBuf(attachment: Attachment<P>, direction: DmaDirection): Task<SgTable>;
-  /**
-   * Mandatory. The opposite, with the same table and direction.
-   *
-   * @context May sleep. The reservation is locked.
-   */
-  unmapDmaBuf(attachment: Attachment<P>, table: SgTable, direction: DmaDirection): Task;
-  /**
-   * Optional. The CPU is about to touch the memory: cached copies that a device made stale go.
-   *
-   * @param direction - `from-device`: the CPU reads; `to-device`: it writes.
-   * @context May sleep. The reservation is not locked.
-   */
-  beginCpuAccess?(buf: DmaBuf<P>, direction: DmaDirection): Task;
-  /**
-   * Optional. The CPU is done: what it wrote becomes visible to devices.
-   *
-   * @context May sleep. The reservation is not locked.
-   */
-  endCpuAccess?(buf: DmaBuf<P>, direction: DmaDirection): Task;
-  /**
-   * Optional. A process maps the buffer.
-   *
-   * @context May sleep. The process's mmap lock is held for writing; the reservation is not locked.
-   */
-  mmap?(buf: DmaBuf<P>, vma: Vma): Task;
-  /**
-   * Optional. The kernel wants to touch the memory itself.
-   *
-   * @context May sleep. The reservation is locked.
-   */
-  vmap?(buf: DmaBuf<P>): Task<IosysMap>;
-  /**
-   * Optional. The opposite, with the same map.
-   *
-   * @context May sleep. The reservation is locked.
-   */
-  vunmap?(buf: DmaBuf<P>, map: IosysMap): Task;
-  /**
-   * Mandatory. The last reference is gone. Whoever kept the buffer on a list takes it off here,
-   * under the list's lock.
-   *
-   * @context May sleep. No lock is held; runs later than the last put, perhaps on another thread.
-   */
-  release(buf: DmaBuf<P>): Task;
-}
-
-/** What an importer does (`struct dma_buf_attach_ops`). Having one at all makes it dynamic. */
-export interface AttachOps {
-  /** True if the device can use memory of another device. The exporter may still say no. */
-  readonly allowPeer2Peer: boolean;
-  /**
-   * Optional. Everything mapped so far is stale: map anew before the next access, and unmap what
-   * there was in bounded time. Access that cannot be stopped at once is covered by a fence.
-   *
-   * @context May sleep. The reservation is locked; must not lock it, attach or detach.
-   */
-  invalidateMappings?(attachment: Attachment): Task;
-}
-
-/** What to export (`struct dma_buf_export_info`). */
-export interface DmaBufExportInfo<P> {
-  /** As debugfs shows it: `vfio_pci_core`. */
-  readonly exporterName: string;
-  readonly ops: DmaBufOps<P>;
-  /** Bytes. */
-  readonly size: number;
-  readonly priv: P;
-  /** Null: the buffer gets a reservation of its own. */
-  readonly resv?: DmaResv | null;
-}
+import { WaitQueue } from '../vfs/wait-queue.ts';
 
 /** `struct dma_buf`. */
 export class DmaBuf<P = unknown> {
@@ -138,11 +41,26 @@ export class DmaBuf<P = unknown> {
   readonly priv: P;
   readonly resv: DmaResv;
   /** Its reference count is the buffer's. */
-  readonly file: KernelFile;
+  readonly file: BufferFile;
   /** Who is attached, newest first. Guarded by the reservation. */
   readonly attachments: Shared<readonly Attachment[]>;
+  /** Given by user space; null until it is. */
+  readonly name: Shared<string | null>;
+  /** The kernel's own map; null while there is none. Guarded by the reservation. */
+  readonly vmapping: Shared<Vmapping | null>;
+  /** Who polls sleeps here. */
+  readonly poll: WaitQueue;
+  /** For each direction one callback at a fence. */
+  readonly pollSlots: PollSlots;
+  /** The module that stays while the buffer lives. */
+  readonly owner: KernelModule | null;
+  /** True if the reservation is the buffer's own and goes with it. */
+  readonly ownsResv: boolean;
+  /** True once it is released. For the core. */
+  isFreed = false;
 
   private constructor(kernel: Kernel, number: number, info: DmaBufExportInfo<P>) {
+    const { scheduler } = kernel;
     const name = `dma-buf ${number}`;
     this.kernel = kernel;
     this.number = number;
@@ -150,33 +68,40 @@ export class DmaBuf<P = unknown> {
     this.exporterName = info.exporterName;
     this.ops = info.ops;
     this.priv = info.priv;
+    this.owner = info.owner ?? null;
+    this.ownsResv = (info.resv ?? null) === null;
     this.resv = info.resv ?? new DmaResv(kernel, name);
-    this.file = new BufferFile(kernel, `${name} file`, this);
-    this.attachments = new Shared<readonly Attachment[]>(
-      kernel.scheduler,
-      `${name} attachments`,
-      [],
-    );
+    this.file = new BufferFile(kernel, `${name} file`, this as DmaBuf, info.flags ?? O.RDWR);
+    this.attachments = new Shared<readonly Attachment[]>(scheduler, `${name} attachments`, []);
+    this.name = new Shared<string | null>(scheduler, `${name} name`, null);
+    this.vmapping = new Shared<Vmapping | null>(scheduler, `${name} vmapping`, null);
+    this.poll = new WaitQueue(scheduler, `${name} poll`);
+    this.pollSlots = new PollSlots(scheduler, `${name} poll slots`);
   }
 
   /**
    * Makes a buffer of an exporter's memory. The caller owns its first reference; there is no
-   * descriptor yet.
+   * descriptor yet. A size of 0 is fine.
    *
-   * @throws {@link DmaBufError} `EINVAL`, and a kernel warning, if exactly one of pin and unpin is
-   *   there.
+   * @throws {@link DmaBufError} `EINVAL`, and a kernel warning, if what is mandatory is missing or
+   *   exactly one of pin and unpin is there; `ENOENT` the module is being unloaded; `ENOMEM`.
    * @context May sleep. The reservation is not locked.
    * @source `dma_buf_export()`
    */
   static *export<P>(kernel: Kernel, info: DmaBufExportInfo<P>): Task<DmaBuf<P>> {
-    if ((info.ops.pin === undefined) !== (info.ops.unpin === undefined)) {
-      kernel.scheduler.warn('dma_buf_export', 'pin and unpin come together');
-      throw new DmaBufError('EINVAL', 'export', 'pin-without-unpin');
+    const { exporterName: exporter, size, owner, resv } = info;
+    checkExport(kernel, info as DmaBufExportInfo<unknown>);
+    if (resv) assertNotHeld(resv, 'dma_buf_export');
+    if (owner && !(yield* owner.tryGet())) {
+      throw new DmaBufError('ENOENT', 'export', 'module-is-being-unloaded');
     }
     const number = yield* kernel.inodes.next();
+    if (!(yield* kernel.slab.alloc())) {
+      if (owner) yield* owner.put();
+      throw new DmaBufError('ENOMEM', 'export', 'no-memory-for-a-dma-buf');
+    }
     const buf = new DmaBuf<P>(kernel, number, info);
-    yield* kernel.bufferList.change(1);
-    const { exporterName: exporter, size } = info;
+    yield* kernel.bufferList.add(buf as DmaBuf);
     kernel.scheduler.record?.({ kind: 'buffer.export', buffer: number, exporter, size });
     return buf;
   }
@@ -196,6 +121,7 @@ export class DmaBuf<P = unknown> {
       throw new DmaBufError('EINVAL', 'get', 'descriptor-is-no-dma-buf');
     }
     const { buf } = file;
+    assertNotHeld(buf.resv, 'dma_buf_get');
     buf.kernel.scheduler.record?.({ kind: 'buffer.get', buffer: buf.number });
     return buf;
   }
@@ -208,6 +134,7 @@ export class DmaBuf<P = unknown> {
    * @source `dma_buf_fd()`
    */
   *fd(process: Process): Task<number> {
+    assertNotHeld(this.resv, 'dma_buf_fd');
     const fd = yield* process.fds.install(this.file);
     if (fd === null) throw new DmaBufError('EMFILE', 'fd', 'descriptor-table-is-full');
     const { number: buffer } = this;
@@ -257,8 +184,8 @@ export class DmaBuf<P = unknown> {
    *
    * @param device - The one that will do the DMA; null for one that cannot, which is refused.
    * @param importerPriv - The importer's own; handed back in {@link Attachment.importerPriv}.
-   * @throws {@link DmaBufError} `EINVAL`, with a kernel warning, without a device; what the
-   *   exporter says.
+   * @throws {@link DmaBufError} `EINVAL`, with a kernel warning, without a device; `ENOMEM`; what
+   *   the exporter says.
    * @context May sleep. The reservation is not locked.
    * @source `dma_buf_dynamic_attach()`
    */
@@ -268,10 +195,15 @@ export class DmaBuf<P = unknown> {
     importerPriv: unknown = null,
   ): Task<Attachment> {
     const { scheduler } = this.kernel;
+    this.assertLives('dma_buf_dynamic_attach');
     if (device === null) throw this.refuseVirtualDevice();
+    if (!(yield* this.kernel.slab.alloc())) {
+      throw new DmaBufError('ENOMEM', 'dynamicAttach', 'no-memory-for-an-attachment');
+    }
     const attachment = new Attachment<P>(this, device, importerOps, importerPriv);
     try {
       if (this.ops.attach !== undefined) yield* this.ops.attach(this, attachment);
+      assertContextKept(this.resv, false, 'attach');
     } catch (error) {
       attachment.recordRefusal('dynamicAttach', error);
       throw error;
@@ -314,12 +246,14 @@ export class DmaBuf<P = unknown> {
       this.kernel.scheduler.warn('dma_buf_detach', 'the attachment belongs to another buffer');
       return;
     }
+    this.assertLives('dma_buf_detach');
     yield* this.resv.lock();
     const all = yield* this.attachments.read();
     yield* this.attachments.write(all.filter((other) => other !== attachment));
     yield* this.resv.unlock();
     if (this.ops.detach !== undefined) {
       yield* this.ops.detach(this, attachment as Attachment<P>);
+      assertContextKept(this.resv, false, 'detach');
     }
     this.kernel.scheduler.record?.({
       kind: 'attachment.detach',
@@ -344,6 +278,88 @@ export class DmaBuf<P = unknown> {
     scheduler.record?.({ kind: 'buffer.invalidate', buffer: this.number, phase: 'end' });
   }
 
+  /**
+   * Begins an access by the CPU: the exporter's caches first, then a wait for the devices. A CPU
+   * that reads says `from-device`, one that writes `to-device`.
+   *
+   * @throws {@link DmaBufError} `ERESTARTSYS` a signal ended the wait; what the exporter says.
+   * @context May sleep, interruptibly. The reservation is not locked.
+   * @source `dma_buf_begin_cpu_access()`
+   */
+  beginCpuAccess(direction: DmaDirection): Task {
+    return beginCpuAccess(this as DmaBuf, direction);
+  }
+
+  /**
+   * Ends an access by the CPU: the exporter's caches, no wait.
+   *
+   * @throws {@link DmaBufError} what the exporter says.
+   * @context May sleep. The reservation is not locked.
+   * @source `dma_buf_end_cpu_access()`
+   */
+  endCpuAccess(direction: DmaDirection): Task {
+    return endCpuAccess(this as DmaBuf, direction);
+  }
+
+  /**
+   * Forwards a driver's own mmap to the buffer; see {@link mmapForwarded}.
+   *
+   * @param pgoff - Pages into the buffer.
+   * @throws {@link DmaBufError} `EINVAL` no mmap, or beyond the buffer; `EOVERFLOW` it wraps.
+   * @context May sleep. The process's mmap lock is held for writing.
+   * @source `dma_buf_mmap()`
+   */
+  mmapBuffer(vma: Vma, pgoff: number): Task {
+    return mmapForwarded(this as DmaBuf, vma, pgoff);
+  }
+
+  /**
+   * The kernel's own map of the buffer, one for all; access through it needs the bracket, too.
+   *
+   * @throws {@link DmaBufError} `EINVAL` the exporter has none; what the exporter says.
+   * @context May sleep. The caller holds the reservation.
+   * @source `dma_buf_vmap()`
+   */
+  vmap(): Task<IosysMap> {
+    return vmap(this as DmaBuf);
+  }
+
+  /**
+   * Takes the kernel's map back.
+   *
+   * @context May sleep. The caller holds the reservation.
+   * @source `dma_buf_vunmap()`
+   */
+  vunmap(map: IosysMap): Task {
+    return vunmap(this as DmaBuf, map);
+  }
+
+  /**
+   * As {@link vmap}, taking the reservation for it.
+   *
+   * @context May sleep. The reservation is not locked.
+   * @source `dma_buf_vmap_unlocked()`
+   */
+  vmapUnlocked(): Task<IosysMap> {
+    return withReservation(this.resv, this.vmap());
+  }
+
+  /**
+   * As {@link vunmap}, taking the reservation for it.
+   *
+   * @context May sleep. The reservation is not locked.
+   * @source `dma_buf_vunmap_unlocked()`
+   */
+  vunmapUnlocked(map: IosysMap): Task {
+    return withReservation(this.resv, this.vunmap(map));
+  }
+
+  /** Ends the run if the buffer is freed: who uses it had no reference. */
+  assertLives(call: string): void {
+    if (!this.isFreed) return;
+    this.kernel.scheduler.oops(`${call}: use after free: dma-buf ${this.number} is released`);
+  }
+
   /** A device without a DMA address space: software that plays a card. The importer's mistake. */
   private refuseVirtualDevice(): DmaBufError {
     const { scheduler } = this.kernel;
@@ -363,32 +379,15 @@ export class DmaBuf<P = unknown> {
   }
 }
 
-/** The file of a buffer. */
-class BufferFile extends KernelFile {
-  readonly buf: DmaBuf;
-
-  constructor(kernel: Kernel, name: string, buf: DmaBuf) {
-    super(kernel, name, BUFFER_FILE_OPERATIONS);
-    this.buf = buf;
+/** What an exporter must bring. Types say so, too; a driver of another origin may not know them. */
+function checkExport({ scheduler }: Kernel, { priv, ops }: DmaBufExportInfo<unknown>): void {
+  const mandatory = [priv, ops, ops?.mapDmaBuf, ops?.unmapDmaBuf, ops?.release];
+  if (mandatory.some((part) => part === null || part === undefined)) {
+    scheduler.warn('dma_buf_export', 'priv, map_dma_buf, unmap_dma_buf and release are mandatory');
+    throw new DmaBufError('EINVAL', 'export', 'exporter-lacks-what-is-mandatory');
+  }
+  if ((ops.pin === undefined) !== (ops.unpin === undefined)) {
+    scheduler.warn('dma_buf_export', 'pin and unpin come together');
+    throw new DmaBufError('EINVAL', 'export', 'pin-without-unpin');
   }
 }
-
-const BUFFER_FILE_OPERATIONS: FileOperations = {
-  /**
-   * The kernel's order: off the list, the exporter's release, and only then a look at what is left.
-   */
-  *release(file: KernelFile): Task {
-    if (!(file instanceof BufferFile)) return;
-    const { buf } = file;
-    const { kernel, number } = buf;
-    const { scheduler } = kernel;
-    scheduler.record?.({ kind: 'buffer.release', buffer: number, phase: 'begin' });
-    yield* kernel.bufferList.change(-1);
-    yield* buf.ops.release(buf);
-    const left = yield* buf.attachments.read();
-    if (left.length > 0) {
-      scheduler.warn('dma_buf_release', `${left.length} attachments are still on the list`);
-    }
-    scheduler.record?.({ kind: 'buffer.release', buffer: number, phase: 'end' });
-  },
-};
