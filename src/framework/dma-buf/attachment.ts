@@ -10,7 +10,7 @@ import type { Device, Task } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { AttachOps } from './dma-buf-ops.ts';
 import { unwrapTable, wrapTable } from './debug-table.ts';
-import { assertContextKept, withReservation } from './lock-context.ts';
+import { callback, withReservation } from './lock-context.ts';
 import type { SgTable } from '../dma/scatterlist.ts';
 
 /** `struct dma_buf_attachment`. `P` is the exporter's state of the buffer. */
@@ -87,8 +87,7 @@ export class Attachment<P = unknown> {
     this.buf.resv.assertHeld('dma_buf_pin');
     const { ops } = this.buf;
     if (ops.pin === undefined) return;
-    yield* this.orRecordRefusal('pin', ops.pin(this));
-    assertContextKept(this.buf.resv, true, 'pin');
+    yield* this.orRecordRefusal('pin', callback(this.buf.resv, 'pin', ops.pin(this)));
     this.record('attachment.pin');
   }
 
@@ -103,8 +102,7 @@ export class Attachment<P = unknown> {
     this.buf.resv.assertHeld('dma_buf_unpin');
     const { ops } = this.buf;
     if (ops.unpin === undefined) return;
-    yield* ops.unpin(this);
-    assertContextKept(this.buf.resv, true, 'unpin');
+    yield* callback(this.buf.resv, 'unpin', ops.unpin(this));
     this.record('attachment.unpin');
   }
 
@@ -198,8 +196,7 @@ export class Attachment<P = unknown> {
       buffer: this.buf.number,
     } as const;
     scheduler.record?.({ ...event, phase: 'begin' });
-    yield* ops.invalidateMappings(this);
-    assertContextKept(this.buf.resv, true, 'invalidate_mappings');
+    yield* callback(this.buf.resv, 'invalidate_mappings', ops.invalidateMappings(this));
     scheduler.record?.({ ...event, phase: 'end' });
   }
 
@@ -223,8 +220,7 @@ export class Attachment<P = unknown> {
     const { buf } = this;
     let table: SgTable | null = null;
     try {
-      table = yield* buf.ops.mapDmaBuf(this, direction);
-      assertContextKept(buf.resv, true, 'map_dma_buf');
+      table = yield* callback(buf.resv, 'map_dma_buf', buf.ops.mapDmaBuf(this, direction));
       if (!this.isDynamic) yield* buf.resv.wait('kernel');
       return buf.kernel.debugDmaBuf ? wrapTable(this as Attachment, table) : table;
     } catch (error) {
@@ -237,8 +233,7 @@ export class Attachment<P = unknown> {
 
   private *unmapAndUnpin(table: SgTable, direction: DmaDirection): Task {
     const { ops, resv } = this.buf;
-    yield* ops.unmapDmaBuf(this, table, direction);
-    assertContextKept(resv, true, 'unmap_dma_buf');
+    yield* callback(resv, 'unmap_dma_buf', ops.unmapDmaBuf(this, table, direction));
     if (this.pinsOnMap && ops.unpin !== undefined) yield* ops.unpin(this);
   }
 

@@ -6,7 +6,7 @@
 
 import {
   type Access,
-  Cell,
+  type Cell,
   Mutex,
   PreemptStep,
   type Scheduler,

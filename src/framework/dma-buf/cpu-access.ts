@@ -9,7 +9,7 @@ import { DmaBufError, type DmaDirection, PAGE_SIZE } from '../../base/index.ts';
 import type { Task } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { IosysMap } from './iosys-map.ts';
-import { assertContextKept, assertNotHeld } from './lock-context.ts';
+import { assertNotHeld, callback } from './lock-context.ts';
 import type { Vma } from '../user/vma.ts';
 
 /** How often the kernel has mapped a buffer, at least once, and where it is. */
@@ -31,8 +31,8 @@ const PGOFF_MAX = 2 ** 52 - 1;
 export function* beginCpuAccess(buf: DmaBuf, direction: DmaDirection): Task {
   assertNotHeld(buf.resv, 'dma_buf_begin_cpu_access');
   if (buf.ops.beginCpuAccess !== undefined) {
-    yield* buf.ops.beginCpuAccess(buf, direction);
-    assertContextKept(buf.resv, false, 'begin_cpu_access');
+    const begin = buf.ops.beginCpuAccess(buf, direction);
+    yield* callback(buf.resv, 'begin_cpu_access', begin);
   }
   yield* buf.resv.wait(direction === 'from-device' ? 'write' : 'read');
   const kind = 'buffer.begin-cpu-access';
@@ -48,8 +48,7 @@ export function* beginCpuAccess(buf: DmaBuf, direction: DmaDirection): Task {
 export function* endCpuAccess(buf: DmaBuf, direction: DmaDirection): Task {
   assertNotHeld(buf.resv, 'dma_buf_end_cpu_access');
   if (buf.ops.endCpuAccess !== undefined) {
-    yield* buf.ops.endCpuAccess(buf, direction);
-    assertContextKept(buf.resv, false, 'end_cpu_access');
+    yield* callback(buf.resv, 'end_cpu_access', buf.ops.endCpuAccess(buf, direction));
   }
   const kind = 'buffer.end-cpu-access';
   buf.kernel.scheduler.record?.({ kind, buffer: buf.number, direction });
@@ -143,8 +142,7 @@ export function* vunmap(buf: DmaBuf, map: IosysMap): Task {
   }
   const left = mapped.count - 1;
   if (left === 0 && buf.ops.vunmap !== undefined) {
-    yield* buf.ops.vunmap(buf, map);
-    assertContextKept(buf.resv, true, 'vunmap');
+    yield* callback(buf.resv, 'vunmap', buf.ops.vunmap(buf, map));
   }
   yield* buf.vmapping.write(left === 0 ? null : { count: left, map });
   scheduler.record?.({ kind: 'buffer.vunmap', buffer: buf.number, mappings: left });
@@ -152,9 +150,7 @@ export function* vunmap(buf: DmaBuf, map: IosysMap): Task {
 
 function* vmapAnew(buf: DmaBuf, task: Task<IosysMap>): Task<IosysMap> {
   try {
-    const map = yield* task;
-    assertContextKept(buf.resv, true, 'vmap');
-    return map;
+    return yield* callback(buf.resv, 'vmap', task);
   } catch (error) {
     buf.kernel.scheduler.warn('dma_buf_vmap', 'the exporter cannot map');
     throw error;
@@ -165,8 +161,7 @@ function* callMmap(buf: DmaBuf, task: Task, vma: Vma, forwarded: boolean): Task 
   assertNotHeld(buf.resv, 'dma_buf_mmap');
   const { number: buffer, kernel } = buf;
   kernel.scheduler.record?.({ kind: 'buffer.mmap', buffer, pages: vma.pages, forwarded });
-  yield* task;
-  assertContextKept(buf.resv, false, 'mmap');
+  yield* callback(buf.resv, 'mmap', task);
 }
 
 /** True if a map goes beyond the buffer's last whole page. */

@@ -21,13 +21,8 @@ import {
 } from '../../base/index.ts';
 import type { PhysRange, Task } from '../../machine/index.ts';
 import type { Attachment } from './attachment.ts';
-import {
-  type DmaIova,
-  dmaIovaDestroy,
-  dmaIovaMap,
-  dmaMapPhys,
-  dmaUnmapPhys,
-} from '../dma/dma-mapping.ts';
+import { type DmaIova, dmaIovaDestroy, dmaIovaMap } from '../dma/dma-iova.ts';
+import { dmaMapPhys, dmaUnmapPhys } from '../dma/dma-mapping.ts';
 import type { P2pRoute } from '../p2pdma/p2pdma.ts';
 import { explainRoute } from '../p2pdma/p2pdma-advice.ts';
 import { type P2pProvider, pciP2pdmaBusAddrMap } from '../p2pdma/p2pdma-provider.ts';

@@ -20,7 +20,7 @@ import { BufferFile } from './dma-buf-file.ts';
 import type { AttachOps, DmaBufExportInfo, DmaBufOps } from './dma-buf-ops.ts';
 import { PollSlots } from './dma-buf-poll.ts';
 import type { IosysMap } from './iosys-map.ts';
-import { assertContextKept, assertNotHeld, withReservation } from './lock-context.ts';
+import { assertNotHeld, callback, withReservation } from './lock-context.ts';
 import { DmaResv } from '../fence/dma-resv.ts';
 import type { Kernel } from '../kernel.ts';
 import type { KernelModule } from '../kernel-module.ts';
@@ -202,8 +202,9 @@ export class DmaBuf<P = unknown> {
     }
     const attachment = new Attachment<P>(this, device, importerOps, importerPriv);
     try {
-      if (this.ops.attach !== undefined) yield* this.ops.attach(this, attachment);
-      assertContextKept(this.resv, false, 'attach');
+      if (this.ops.attach !== undefined) {
+        yield* callback(this.resv, 'attach', this.ops.attach(this, attachment));
+      }
     } catch (error) {
       attachment.recordRefusal('dynamicAttach', error);
       throw error;
@@ -252,8 +253,8 @@ export class DmaBuf<P = unknown> {
     yield* this.attachments.write(all.filter((other) => other !== attachment));
     yield* this.resv.unlock();
     if (this.ops.detach !== undefined) {
-      yield* this.ops.detach(this, attachment as Attachment<P>);
-      assertContextKept(this.resv, false, 'detach');
+      const detach = this.ops.detach(this, attachment as Attachment<P>);
+      yield* callback(this.resv, 'detach', detach);
     }
     this.kernel.scheduler.record?.({
       kind: 'attachment.detach',

@@ -18,15 +18,19 @@ export function assertNotHeld({ lockCell }: DmaResv, call: string): void {
 }
 
 /**
- * Warns if a callback returned with the lock taken or given back.
+ * Runs a callback of a driver, and warns if it returns with the lock taken or given back.
  *
- * @param held - True for a callback that is entered with the lock.
- * @param callback - As the kernel names it: `map_dma_buf`.
+ * @param name - As the kernel has it: `map_dma_buf`.
+ * @context As the callback's.
  */
-export function assertContextKept({ lockCell }: DmaResv, held: boolean, callback: string): void {
-  if (lockCell.isHeldBy(lockCell.scheduler.current) === held) return;
-  const text = held ? `gave ${lockCell.name} back` : `kept ${lockCell.name}`;
-  lockCell.scheduler.warn(callback, text);
+export function* callback<T>({ lockCell }: DmaResv, name: string, body: Task<T>): Task<T> {
+  const { scheduler } = lockCell;
+  const before = lockCell.isHeldBy(scheduler.current);
+  const result = yield* body;
+  if (lockCell.isHeldBy(scheduler.current) !== before) {
+    scheduler.warn(name, before ? `gave ${lockCell.name} back` : `kept ${lockCell.name}`);
+  }
+  return result;
 }
 
 /**
