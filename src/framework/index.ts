@@ -20,17 +20,37 @@ export { chainFindSeqno, chainWalk, DmaFenceChain } from './fence/dma-fence-chai
 export type { FenceCallback } from './fence/fence-steps.ts';
 export { privateStubFence, stubFence } from './fence/fence-stub.ts';
 export { fenceUnwrap, fenceUnwrapMerge } from './fence/fence-unwrap.ts';
+export { SyncFile, syncFileCreate, syncFileFence, withDescriptor } from './fence/sync-file.ts';
 export { Signals } from './user/signals.ts';
+export { copyFromUser, copyToUser } from './user/user-copy.ts';
+export type { MappedKind } from './dma/dma-direct.ts';
 export {
   type DmaIova,
   dmaIovaDestroy,
+  dmaIovaFree,
+  dmaIovaLink,
   dmaIovaMap,
+  dmaIovaSync,
+  dmaIovaTryAlloc,
+  dmaIovaUnlink,
+  dmaUseIova,
+} from './dma/dma-iova.ts';
+export {
   dmaMapPhys,
+  dmaMapResource,
   dmaSyncForCpu,
   dmaSyncForDevice,
+  dmaSyncSingleForCpu,
+  dmaSyncSingleForDevice,
   dmaUnmapPhys,
-  type MappedKind,
+  dmaUnmapResource,
 } from './dma/dma-mapping.ts';
+export {
+  SWIOTLB_MAPPING_MAX,
+  SWIOTLB_SIZE_DEFAULT,
+  SWIOTLB_SLOT_SIZE,
+  swiotlbInit,
+} from './dma/swiotlb.ts';
 export { DmaResv, type DmaResvUsage } from './fence/dma-resv.ts';
 export { FD_MAX, FdTable } from './vfs/fd-table.ts';
 export { type FileOperations, type FileStat, KernelFile, type OpenMode } from './vfs/file.ts';
@@ -56,7 +76,16 @@ export { P2pdma, type P2pProvider, pciP2pdmaBusAddrMap } from './p2pdma/p2pdma-p
 export { Process, type UserPages } from './user/process.ts';
 export type { SgEntry, SgTable } from './dma/scatterlist.ts';
 export { type Work, WorkQueue } from './work-queue.ts';
-export { type PageList, pageList, pagesOf, sizeOfPages } from './dma/page-list.ts';
+export {
+  isPageList,
+  type PageList,
+  pageList,
+  type PageRange,
+  pagesOf,
+  type PeerMemory,
+  sgAllocTableFromPages,
+  sizeOfPages,
+} from './dma/page-list.ts';
 export { IosysMap } from './dma-buf/iosys-map.ts';
 export { AddressSpace } from './user/address-space.ts';
 export { type PageEntry, Vma, type VmaRequest, type VmOperations } from './user/vma.ts';
@@ -69,8 +98,8 @@ export {
   dmaSyncSgtableForCpu,
   dmaSyncSgtableForDevice,
   dmaUnmapSgtable,
-  type MappedSgTable,
 } from './dma/dma-sgtable.ts';
+export { MappedSgTable } from './dma/mapped-sgtable.ts';
 export { BUFINFO_PATH, bufinfo, BufinfoNode } from './dma-buf/bufinfo.ts';
 export { BufferList } from './dma-buf/buffer-list.ts';
 export { KernelModule } from './kernel-module.ts';

@@ -45,6 +45,16 @@ export class Cpu {
     return new CpuStore(this.placeOf(phys, bytes.length), bytes);
   }
 
+  /** A step that loads from RAM past the cache, through a mapping that is not cached. */
+  loadUncached(phys: PhysAddr, length: number): PreemptStep<Uint8Array> {
+    return new CpuLoad({ ...this.placeOf(phys, length), cache: null }, length);
+  }
+
+  /** A step that stores to RAM past the cache. */
+  storeUncached(phys: PhysAddr, bytes: Uint8Array): PreemptStep<void> {
+    return new CpuStore({ ...this.placeOf(phys, bytes.length), cache: null }, bytes);
+  }
+
   /**
    * A step that cleans the cache over a range of RAM; nothing to do where devices see the cache.
    */

@@ -3,7 +3,9 @@
  * Which device it is decides where a buffer can be reached and at which address.
  */
 
+import type { DmaAddr, PhysAddr } from '../base/index.ts';
 import type { PciFunction } from './pci/function.ts';
+import type { SlotPool } from './slot-pool.ts';
 
 /**
  * What a device can do on the bus. A driver says so at probe, before anything is mapped, and never
@@ -18,6 +20,17 @@ export interface DmaLimits {
   readonly maxSegmentSize?: number;
   /** True if all its DMA goes through bounce buffers, as in a confidential guest. Default false. */
   readonly forceBounce?: boolean;
+  /** True if the device must not see what lies beside a buffer in its pages. Default false. */
+  readonly isUntrusted?: boolean;
+}
+
+/** Memory that is a device's own to allocate coherent memory from (`struct dma_coherent_mem`). */
+export interface CoherentPool {
+  readonly slots: SlotPool;
+  /** Where the CPU finds its first byte. */
+  readonly phys: PhysAddr;
+  /** Where the device does. */
+  readonly address: DmaAddr;
 }
 
 /** `dma_get_mask()` of a device whose driver set the widest. */
@@ -34,6 +47,10 @@ export interface Device extends DmaLimits {
   readonly pci: PciFunction | null;
   /** True if the CPU's caches see its DMA. */
   readonly isCoherent: boolean;
+  /** Set at probe. Absent or null: it has none. */
+  coherentPool?: CoherentPool | null;
+  /** RAM kept for contiguous buffers of this device (`dev->cma_area`), set at probe. */
+  contiguousArea?: SlotPool | null;
 }
 
 /** A device that is not on PCI. */
@@ -44,6 +61,9 @@ export class PlatformDevice implements Device {
   coherentDmaMask: number = DMA_MASK_DEFAULT;
   maxSegmentSize: number = MAX_SEGMENT_SIZE_DEFAULT;
   forceBounce = false;
+  isUntrusted = false;
+  coherentPool: CoherentPool | null = null;
+  contiguousArea: SlotPool | null = null;
 
   constructor(name: string, isCoherent: boolean) {
     this.name = name;

@@ -5,6 +5,7 @@ export { CACHE_LINE_SIZE } from './cache.ts';
 export { type AccessClass, Cell, type CellNumbers, commute } from './cell.ts';
 export { Cpu } from './cpu.ts';
 export {
+  type CoherentPool,
   type Device,
   DMA_MASK_DEFAULT,
   type DmaLimits,
@@ -19,6 +20,7 @@ export {
   type IovaRights,
   type PhysRange,
 } from './iommu.ts';
+export { HoldIova, LinkIova, ReleaseIova, TranslateIova, UnlinkIova } from './iova-block.ts';
 export { Machine, MachinePlan } from './machine.ts';
 export { MmioMapping } from './mmio-mapping.ts';
 export {
@@ -94,6 +96,7 @@ export {
   readMachineSpec,
 } from './spec/read-machine-spec.ts';
 export { machineSpecToJson } from './spec/write-machine-spec.ts';
+export { type SlotAllocation, SlotPool } from './slot-pool.ts';
 export type { Strategy } from './strategy.ts';
 export { Allocation } from './sync/allocation.ts';
 export { Completion } from './sync/completion.ts';

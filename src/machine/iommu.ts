@@ -65,11 +65,16 @@ export class IommuDomain extends Cell<readonly IovaMapping[]> {
    * A step that maps the ranges one behind the other at a fresh address: below 4 GiB, or above when
    * there is no room below.
    *
+   * @param limit - First address that the device cannot send.
    * @returns The address; null if there is no room.
    * @source `iommu_dma_alloc_iova()`, drivers/iommu/dma-iommu.c, v7.2
    */
-  mapAnywhere(ranges: readonly PhysRange[], rights: IovaRights): PreemptStep<DmaAddr | null> {
-    return new MapAnywhere(this, ranges, rights);
+  mapAnywhere(
+    ranges: readonly PhysRange[],
+    rights: IovaRights,
+    limit: number = IOVA_LIMIT_WIDE,
+  ): PreemptStep<DmaAddr | null> {
+    return new MapAnywhere(this, ranges, rights, limit);
   }
 
   /** A step that maps a range at an address of the caller's choice. False if something is there. */
@@ -81,6 +86,21 @@ export class IommuDomain extends Cell<readonly IovaMapping[]> {
   unmap(iova: DmaAddr, size: number): PreemptStep<number> {
     return new Unmap(this, iova, size);
   }
+}
+
+/** True for addresses that are taken but lead nowhere yet: see `iova-block.ts`. */
+export function isHeld({ readable, writable }: IovaMapping): boolean {
+  return !readable && !writable;
+}
+
+/** Where `size` bytes are free below `limit`: below 4 GiB if there is room; null if nowhere. */
+export function findFreeIova(
+  domain: IommuDomain,
+  size: number,
+  limit: number = IOVA_LIMIT_WIDE,
+): number | null {
+  const low = findRoom(domain, size, Math.min(limit, IOVA_LIMIT));
+  return low ?? findRoom(domain, size, Math.min(limit, IOVA_LIMIT_WIDE));
 }
 
 /** The mapping that holds `iova`; null if none does. */
@@ -161,11 +181,13 @@ abstract class DomainStep<R> extends PreemptStep<R> {
 class MapAnywhere extends DomainStep<DmaAddr | null> {
   private readonly ranges: readonly PhysRange[];
   private readonly rights: IovaRights;
+  private readonly limit: number;
 
-  constructor(cell: IommuDomain, ranges: readonly PhysRange[], rights: IovaRights) {
+  constructor(cell: IommuDomain, ranges: readonly PhysRange[], rights: IovaRights, limit: number) {
     super(cell);
     this.ranges = ranges;
     this.rights = rights;
+    this.limit = limit;
   }
 
   get verb(): string {
@@ -179,7 +201,7 @@ class MapAnywhere extends DomainStep<DmaAddr | null> {
   apply(): DmaAddr | null {
     const size = this.ranges.reduce((sum, range) => sum + range.size, 0);
     const { cell } = this;
-    const iova = findRoom(cell, size, IOVA_LIMIT) ?? findRoom(cell, size, IOVA_LIMIT_WIDE);
+    const iova = findFreeIova(cell, size, this.limit);
     if (iova === null) return null;
     this.insert(iova, this.ranges, this.rights);
     return dmaAddr(iova);

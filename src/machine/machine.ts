@@ -13,6 +13,7 @@ import { PciFunction } from './pci/function.ts';
 import { type PciNode, PciTree } from './pci/tree.ts';
 import { type MemoryBank, PhysicalMemory } from './physical-memory.ts';
 import type { Scheduler } from './scheduler.ts';
+import type { SlotPool } from './slot-pool.ts';
 import type { MachineSpec } from './spec/machine-spec.ts';
 import type { FaultEvent } from './transfer.ts';
 
@@ -39,6 +40,8 @@ export class Machine {
   readonly mmio: Cell<null>;
   /** Requests that went nowhere, in order. */
   readonly faults: FaultEvent[] = [];
+  /** RAM below 4 GiB through which DMA goes that cannot go straight; null: none was set aside. */
+  bouncePool: SlotPool | null = null;
   private readonly functions: (PciFunction | undefined)[] = [];
   private readonly groupDomains = new Map<number, IommuDomain>();
 

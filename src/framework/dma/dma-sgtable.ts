@@ -3,9 +3,6 @@
  * Behind an IOMMU the pieces lie one behind the other and are joined; without one each piece keeps
  * an address of its own.
  *
- * DIFFERS: Linux merges device entries past a device's segment size when the entry before is
- * already longer than that, because a subtraction wraps; here such entries stay apart.
- *
  * @source kernel/dma/mapping.c, kernel/dma/direct.c, drivers/iommu/dma-iommu.c, v7.2;
  *   reference/linux-dma-buf.md C.1, C.2
  */
@@ -15,145 +12,99 @@ import {
   DmaBufError,
   type DmaDirection,
   dmaAddr,
-  isDmaBufError,
   isPageAligned,
   PAGE_SIZE,
+  type PhysAddr,
 } from '../../base/index.ts';
-import {
-  type Access,
-  type Atomic,
-  Cell,
-  type Device,
-  type Machine,
-  MAX_SEGMENT_SIZE_DEFAULT,
-  type PhysRange,
-  PreemptStep,
-  type Scheduler,
-  wholeCell,
-} from '../../machine/index.ts';
+import { type Atomic, type Device, type IommuDomain, type Machine } from '../../machine/index.ts';
+import { pciP2pdmaBusAddrMap } from '../p2pdma/p2pdma-provider.ts';
 import type { DmaAttrs } from './dma-attrs.ts';
+import { dmaDirectMap, dmaToPhys, needsClean, streamingLimit } from './dma-direct.ts';
+import { dmaSyncForCpu, dmaSyncForDevice, domainOf, mayMap, rightsFor } from './dma-mapping.ts';
+import { isPageList, type PageList, type PageRange } from './page-list.ts';
+import { MappedSgTable, type MappedPiece, type Piece, type PieceKind } from './mapped-sgtable.ts';
+import type { SgTable } from './scatterlist.ts';
 import {
-  dmaMapPhys,
-  dmaSyncForCpu,
-  dmaSyncForDevice,
-  dmaUnmapPhys,
-  rightsFor,
-} from './dma-mapping.ts';
-import type { PageList } from './page-list.ts';
-import type { SgEntry, SgTable } from './scatterlist.ts';
+  copyOf,
+  swiotlbFind,
+  swiotlbFree,
+  swiotlbSyncForCpu,
+  swiotlbSyncForDevice,
+} from './swiotlb.ts';
 
 /** LIMIT: the longest entry, because Linux's entries count bytes in 32 bits. */
 const PIECE_SIZE_MAX = 2 ** 32 - PAGE_SIZE;
 
-/** Entries of a table do not cross a multiple of this (`dma_get_seg_boundary()`). */
-const SEGMENT_BOUNDARY = 2 ** 32;
-
-/** Where one piece of the pages went. */
-interface MappedPiece extends PhysRange {
-  readonly address: DmaAddr;
-}
-
-/**
- * A table that {@link dmaMapSgtable} made, with what is needed to sync it and take it back. It is
- * the exporter's; importers see an {@link SgTable}. Its cell says whether it is still mapped.
- */
-export class MappedSgTable extends Cell<boolean> implements SgTable {
-  readonly entries: readonly SgEntry[];
-  readonly device: Device;
-  readonly direction: DmaDirection;
-  private readonly pieces: readonly MappedPiece[];
-
-  constructor(
-    scheduler: Scheduler,
-    device: Device,
-    direction: DmaDirection,
-    pieces: readonly MappedPiece[],
-  ) {
-    super(scheduler, `table for ${device.name}`, true);
-    this.device = device;
-    this.direction = direction;
-    this.pieces = pieces;
-    this.entries = joined(device, pieces);
-  }
-
-  /** What was mapped where. For the DMA API only. */
-  static piecesOf(table: MappedSgTable): readonly MappedPiece[] {
-    return table.pieces;
-  }
-
-  /** A step that ends it; false if it was ended before. */
-  end(): PreemptStep<boolean> {
-    return new EndMapping(this);
-  }
-}
-
-class EndMapping extends PreemptStep<boolean> {
-  readonly cell: MappedSgTable;
-
-  constructor(cell: MappedSgTable) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'end mapping';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): boolean {
-    const wasMapped = this.cell.value;
-    this.cell.value = false;
-    return wasMapped;
-  }
-}
-
 /**
  * Maps pages for one device and gives them to it: what the CPU wrote is in memory afterwards.
  *
- * @param pages - What the exporter allocated, in the order of the buffer; whole pages.
- * @returns Pieces in the order of the buffer. Behind an IOMMU often one, of up to the device's
- *   `maxSegmentSize` if it was joined; without an IOMMU one for each range.
- * @throws {@link DmaBufError} `EINVAL` no pages, or parts of pages; `ENOMEM` no I/O address left;
- *   `EIO` the device cannot reach a piece.
+ * @param list - What the exporter allocated, in the order of the buffer; whole pages.
+ * @returns Pieces in the order of the buffer. Behind an IOMMU often one: neighbours are joined up
+ *   to the device's `maxSegmentSize`. Without an IOMMU one for each range. None at all for a device
+ *   without a DMA mask, with a warning.
+ * @throws {@link DmaBufError} `EINVAL` no pages, or parts of pages; `EREMOTEIO` pages of a device
+ *   that this one cannot reach; `ENOMEM` no I/O address left; `EIO` the device cannot send the
+ *   address of a piece, and there is no bounce buffer for it; `EOPNOTSUPP` it is not coherent and
+ *   has to be.
  * @context Any.
  * @source `dma_map_sgtable()`
  */
 export function* dmaMapSgtable(
   machine: Machine,
   device: Device,
-  pages: PageList,
+  list: PageList,
   direction: DmaDirection,
   attrs: DmaAttrs = {},
 ): Atomic<MappedSgTable> {
-  const ranges = cpuEntries(pages);
-  const domain = device.pci?.domain.value ?? null;
-  const pieces: MappedPiece[] = [];
+  const { scheduler } = machine;
+  const call = 'dma_map_sgtable';
+  if (!isPageList(list)) {
+    scheduler.warn(call, 'memory without pages is given as pages');
+    throw new DmaBufError('EINVAL', call, 'pages-that-are-none');
+  }
+  const domain = domainOf(device);
+  const made = { device, direction, domain };
+  if (!mayMap(machine, device, direction, call)) {
+    return new MappedSgTable(scheduler, { ...made, pieces: [], block: null });
+  }
+  if (attrs.requireCoherent === true && !device.isCoherent) {
+    throw new DmaBufError('EOPNOTSUPP', call, 'table-for-a-device-that-is-not-coherent');
+  }
+  const pieces = yield* piecesFor(device, list);
   if (domain === null) {
-    yield* mapEach(machine, device, ranges, direction, attrs, pieces);
-  } else {
-    const start = yield* domain.mapAnywhere(ranges, rightsFor(direction));
-    if (start === null) throw new DmaBufError('ENOMEM', 'dma_map_sgtable', 'no-room-for-the-table');
-    let at: number = start;
-    for (const range of ranges) {
-      pieces.push({ ...range, address: dmaAddr(at) });
-      at += range.size;
-      if (attrs.skipCpuSync !== true) yield* dmaSyncForDevice(machine, device, range);
+    const mapped = yield* mapEach(machine, device, pieces, direction, attrs);
+    return new MappedSgTable(scheduler, { ...made, pieces: mapped, block: null });
+  }
+  const through = pieces.filter(({ kind }) => kind !== 'bus');
+  const size = through.reduce((sum, piece) => sum + piece.size, 0);
+  let start: DmaAddr | null = null;
+  if (size > 0) {
+    const limit = streamingLimit(device);
+    start = yield* domain.mapAnywhere(through, rightsFor(direction), limit);
+    if (start === null) throw new DmaBufError('ENOMEM', call, 'no-room-for-the-table');
+  }
+  let at: number = start ?? 0;
+  const mapped: MappedPiece[] = [];
+  for (const piece of pieces) {
+    const address = piece.kind === 'bus' ? busAddressOf(piece) : dmaAddr(at);
+    mapped.push({ ...piece, address, slots: null });
+    if (piece.kind !== 'bus') at += piece.size;
+    if (piece.kind === 'ram' && needsClean(device, 'ram', attrs)) {
+      yield* dmaSyncForDevice(machine, device, piece);
     }
   }
-  return new MappedSgTable(machine.scheduler, device, direction, pieces);
+  const block = start === null ? null : { address: start, size };
+  return new MappedSgTable(scheduler, { ...made, pieces: mapped, block });
 }
 
 /**
  * Takes a table back. What the device wrote is visible to the CPU afterwards.
  *
- * @param table - One of {@link dmaMapSgtable}.
+ * @param table - One of {@link dmaMapSgtable}, and mapped; anything else is a warning.
  * @param direction - As at the map.
  * @param attrs - As at the map, or `skipCpuSync` besides.
  * @context Any.
- * @source `dma_unmap_sgtable()`
+ * @source `dma_unmap_sgtable()`; the warnings are those of kernel/dma/debug.c
  */
 export function* dmaUnmapSgtable(
   machine: Machine,
@@ -174,25 +125,17 @@ export function* dmaUnmapSgtable(
     machine.scheduler.warn(call, 'the table was unmapped before');
     return;
   }
-  const pieces = MappedSgTable.piecesOf(table);
-  const domain = table.device.pci?.domain.value ?? null;
-  if (domain === null) {
-    for (const piece of pieces) {
-      yield* dmaUnmapPhys(machine, table.device, piece.address, piece, direction, 'ram');
-    }
-    return;
+  const { pieces, domain, block } = MappedSgTable.mappingOf(table);
+  if (block !== null) yield* (domain as IommuDomain).unmap(block.address, block.size);
+  for (const piece of pieces) {
+    yield* letGo(machine, table.device, piece, direction, attrs.skipCpuSync !== true);
   }
-  if (attrs.skipCpuSync !== true) {
-    for (const piece of pieces) yield* dmaSyncForCpu(machine, device, piece, direction);
-  }
-  const [first] = pieces;
-  const size = pieces.reduce((sum, piece) => sum + piece.size, 0);
-  if (first !== undefined) yield* domain.unmap(first.address, size);
 }
 
 /**
  * Gives a mapped table to the CPU: it sees what the device wrote.
  *
+ * @param table - One of {@link dmaMapSgtable}, and mapped; anything else is a warning.
  * @context Any.
  * @source `dma_sync_sgtable_for_cpu()`
  */
@@ -202,15 +145,18 @@ export function* dmaSyncSgtableForCpu(
   table: SgTable,
   direction: DmaDirection,
 ): Atomic {
-  if (!isSyncable(machine, table, direction, 'dma_sync_sgtable_for_cpu')) return;
-  for (const piece of MappedSgTable.piecesOf(table)) {
-    yield* dmaSyncForCpu(machine, device, piece, direction);
+  const call = 'dma_sync_sgtable_for_cpu';
+  for (const piece of piecesToSync(machine, device, table, direction, call)) {
+    const { slots } = piece;
+    if (slots === null) yield* dmaSyncForCpu(machine, device, piece, direction);
+    else yield* swiotlbSyncForCpu(machine, device, slots, copyOf(slots, piece), direction);
   }
 }
 
 /**
  * Gives a mapped table back to its device: it sees what the CPU wrote.
  *
+ * @param table - One of {@link dmaMapSgtable}, and mapped; anything else is a warning.
  * @context Any.
  * @source `dma_sync_sgtable_for_device()`
  */
@@ -220,84 +166,110 @@ export function* dmaSyncSgtableForDevice(
   table: SgTable,
   direction: DmaDirection,
 ): Atomic {
-  if (!isSyncable(machine, table, direction, 'dma_sync_sgtable_for_device')) return;
-  for (const piece of MappedSgTable.piecesOf(table)) {
-    yield* dmaSyncForDevice(machine, device, piece);
+  const call = 'dma_sync_sgtable_for_device';
+  for (const piece of piecesToSync(machine, device, table, direction, call)) {
+    const { slots } = piece;
+    if (slots === null) yield* dmaSyncForDevice(machine, device, piece);
+    else yield* swiotlbSyncForDevice(machine, device, slots, copyOf(slots, piece), direction);
   }
 }
 
-function isSyncable(
-  machine: Machine,
+/** The RAM of a table; nothing, and a warning, if it is not one that can be synced so. */
+function piecesToSync(
+  { scheduler }: Machine,
+  device: Device,
   table: SgTable,
   direction: DmaDirection,
   call: string,
-): table is MappedSgTable {
+): readonly MappedPiece[] {
   if (!(table instanceof MappedSgTable)) {
-    machine.scheduler.warn(call, 'the table has no pages to sync');
-    return false;
+    scheduler.warn(call, 'the table has no pages to sync');
+    return [];
   }
-  if (table.direction !== 'bidirectional' && table.direction !== direction) {
-    machine.scheduler.warn(call, 'the table was mapped for another direction');
+  if (!table.value) {
+    scheduler.warn(call, 'the table is not mapped');
+    return [];
   }
-  if (!table.value) machine.scheduler.warn(call, 'the table is not mapped');
-  return table.value;
+  const isOther = table.direction !== 'bidirectional' && table.direction !== direction;
+  if (isOther || table.device !== device) {
+    scheduler.warn(call, 'the table was mapped for another device or direction');
+  }
+  return MappedSgTable.mappingOf(table).pieces.filter(({ kind }) => kind === 'ram');
 }
 
-/** The entries of Linux's CPU part: ranges, cut where 32 bits end. */
-function cpuEntries({ ranges }: PageList): readonly PhysRange[] {
-  const whole = ranges.every(({ phys, size }) => isPageAligned(phys) && isPageAligned(size));
-  if (ranges.length === 0 || !whole || ranges.some(({ size }) => size <= 0)) {
+/** The entries of Linux's CPU part, and how this device reaches each. */
+function* piecesFor(device: Device, { ranges }: PageList): Atomic<readonly Piece[]> {
+  const whole = ranges.every(
+    ({ phys, size }) => size > 0 && isPageAligned(phys) && isPageAligned(size),
+  );
+  if (ranges.length === 0 || !whole) {
     throw new DmaBufError('EINVAL', 'dma_map_sgtable', 'no-whole-pages-to-map');
   }
-  return ranges.flatMap(({ phys, size }) => {
-    const entries: PhysRange[] = [];
-    for (let at = 0; at < size; at += PIECE_SIZE_MAX) {
-      const start = (phys + at) as PhysRange['phys'];
-      entries.push({ phys: start, size: Math.min(PIECE_SIZE_MAX, size - at) });
+  const pieces: Piece[] = [];
+  for (const range of ranges) {
+    const kind = yield* kindFor(device, range);
+    for (let at = 0; at < range.size; at += PIECE_SIZE_MAX) {
+      const phys = (range.phys + at) as PhysAddr;
+      pieces.push({ ...range, kind, phys, size: Math.min(PIECE_SIZE_MAX, range.size - at) });
     }
-    return entries;
+  }
+  return pieces;
+}
+
+function* kindFor(device: Device, { peer }: PageRange): Atomic<PieceKind> {
+  if (peer === undefined) return 'ram';
+  const route = yield* peer.state.mapType(device);
+  if (route?.mapType === 'bus-address') return 'bus';
+  if (route?.mapType === 'through-host-bridge') return 'mmio';
+  throw new DmaBufError('EREMOTEIO', 'dma_map_sgtable', 'pages-of-a-device-out-of-reach', {
+    detail: { provider: peer.provider.owner.name, client: device.name },
   });
 }
 
-/** Without an IOMMU: each range by itself; all of them or none. */
+function busAddressOf({ peer, phys }: Piece): DmaAddr {
+  return dmaAddr(peer === undefined ? phys : pciP2pdmaBusAddrMap(peer.provider, phys));
+}
+
+/** Without an IOMMU: each piece by itself; all of them or none. */
 function* mapEach(
   machine: Machine,
   device: Device,
-  ranges: readonly PhysRange[],
+  pieces: readonly Piece[],
   direction: DmaDirection,
-  _attrs: DmaAttrs,
-  pieces: MappedPiece[],
-): Atomic {
-  try {
-    for (const range of ranges) {
-      const address = yield* dmaMapPhys(machine, device, range, direction, 'ram');
-      pieces.push({ ...range, address });
+  attrs: DmaAttrs,
+): Atomic<readonly MappedPiece[]> {
+  const mapped: MappedPiece[] = [];
+  for (const piece of pieces) {
+    const { kind } = piece;
+    const address =
+      kind === 'bus'
+        ? busAddressOf(piece)
+        : yield* dmaDirectMap(machine, device, piece, kind, attrs);
+    if (address === null) {
+      for (const one of mapped) yield* letGo(machine, device, one, direction, false);
+      throw new DmaBufError('EIO', 'dma_map_sgtable', 'piece-out-of-reach');
     }
-  } catch (error) {
-    for (const piece of pieces) {
-      yield* dmaUnmapPhys(machine, device, piece.address, piece, direction, 'ram');
-    }
-    if (!isDmaBufError(error)) throw error;
-    throw new DmaBufError('EIO', 'dma_map_sgtable', 'piece-out-of-reach', { cause: error });
+    const slots = kind === 'ram' ? yield* swiotlbFind(machine, dmaToPhys(device, address)) : null;
+    mapped.push({ ...piece, address, slots });
   }
+  return mapped;
 }
 
-/** Neighbours in the device's address space become one entry, if a device may have such. */
-function joined(device: Device, pieces: readonly MappedPiece[]): readonly SgEntry[] {
-  if ((device.pci?.domain.value ?? null) === null) {
-    return pieces.map(({ address, size }) => ({ address, length: size }));
+/** Takes one piece back, but for its I/O address. */
+function* letGo(
+  machine: Machine,
+  device: Device,
+  piece: MappedPiece,
+  direction: DmaDirection,
+  isSeen: boolean,
+): Atomic {
+  const { slots } = piece;
+  if (piece.kind !== 'ram') return;
+  if (slots === null) {
+    if (isSeen) yield* dmaSyncForCpu(machine, device, piece, direction);
+    return;
   }
-  const longest = device.maxSegmentSize ?? MAX_SEGMENT_SIZE_DEFAULT;
-  const entries: SgEntry[] = [];
-  for (const { address, size } of pieces) {
-    const last = entries.at(-1);
-    const fits =
-      last !== undefined &&
-      last.address + last.length === address &&
-      last.length + size <= longest &&
-      address % SEGMENT_BOUNDARY !== 0;
-    if (fits) entries[entries.length - 1] = { ...last, length: last.length + size };
-    else entries.push({ address, length: size });
-  }
-  return entries;
+  const copy = copyOf(slots, piece);
+  if (isSeen) yield* swiotlbSyncForCpu(machine, device, slots, copy, direction);
+  yield* swiotlbFree(machine, slots);
 }

@@ -14,7 +14,7 @@
  */
 
 import type { Cell } from '../cell.ts';
-import { findMapping, type IommuDomain } from '../iommu.ts';
+import { findMapping, type IommuDomain, isHeld } from '../iommu.ts';
 import type { MemoryBank } from '../physical-memory.ts';
 import { type Access, type Look, wholeCell } from '../task.ts';
 import { COMMAND_BUS_MASTER, COMMAND_MEMORY, type PciFunction } from './function.ts';
@@ -174,7 +174,8 @@ class Walk {
     this.pass('iommu');
     const mapping = findMapping(this.see(domain), address);
     const at = domain.name;
-    if (mapping === null) return this.fault(at, 'nothing is mapped at this address', true);
+    if (mapping === null || isHeld(mapping))
+      return this.fault(at, 'nothing is mapped at this address', true);
     if (this.write ? !mapping.writable : !mapping.readable) {
       return this.fault(at, `mapped without the right to ${this.write ? 'write' : 'read'}`, true);
     }

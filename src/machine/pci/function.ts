@@ -5,9 +5,15 @@
 
 import { assert, type PhysAddr, physAddr, present } from '../../base/index.ts';
 import { Cell } from '../cell.ts';
-import { type Device, DMA_MASK_DEFAULT, MAX_SEGMENT_SIZE_DEFAULT } from '../device.ts';
+import {
+  type CoherentPool,
+  type Device,
+  DMA_MASK_DEFAULT,
+  MAX_SEGMENT_SIZE_DEFAULT,
+} from '../device.ts';
 import type { IommuDomain } from '../iommu.ts';
 import type { Machine } from '../machine.ts';
+import type { SlotPool } from '../slot-pool.ts';
 import { Shared } from '../sync/shared.ts';
 import { type Access, type Atomic, PreemptStep, type Task, wholeCell } from '../task.ts';
 import type { BarRegion } from './bar-region.ts';
@@ -64,6 +70,9 @@ export class PciFunction implements Device {
   coherentDmaMask: number = DMA_MASK_DEFAULT;
   maxSegmentSize: number = MAX_SEGMENT_SIZE_DEFAULT;
   forceBounce = false;
+  isUntrusted = false;
+  coherentPool: CoherentPool | null = null;
+  contiguousArea: SlotPool | null = null;
   private readonly interruptHandlers = new Map<number, InterruptHandler>();
 
   constructor(machine: Machine, node: PciNode, domain: IommuDomain | null) {
