@@ -53,6 +53,10 @@ export class Kernel {
   readonly irqWork: IrqWork = new IrqWork();
   /** Signals that threads have not seen yet. */
   readonly signals: Signals;
+  /** Numbers of files that are no dma-bufs: memfds, sockets. */
+  readonly otherInodes: Counter;
+  /** Numbers of processes, from 1. */
+  readonly pids: Counter;
   /** The list of all dma-bufs; its value is how many there are. */
   readonly bufferList: BufferList;
   /** Small memory: take its step where the kernel would allocate, and may be refused. */
@@ -76,6 +80,8 @@ export class Kernel {
     this.inodes = new Counter(scheduler, 'dma-buf inodes');
     this.fenceContexts = new Counter(scheduler, 'fence contexts');
     this.bufferList = new BufferList(scheduler);
+    this.otherInodes = new Counter(scheduler, 'other inodes');
+    this.pids = new Counter(scheduler, 'pids');
     this.stub = bootStub(this);
     this.signals = new Signals(scheduler);
     this.delayedFput = new WorkQueue(scheduler, 'kworker/fput');

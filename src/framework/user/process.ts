@@ -3,7 +3,7 @@
  * {@link Process.syscall}, which does on the way out what the kernel does there.
  */
 
-import { assert, DmaBufError, PAGE_SIZE, type PhysAddr } from '../../base/index.ts';
+import { assert, DmaBufError, isDmaBufError, PAGE_SIZE, type PhysAddr } from '../../base/index.ts';
 import type { Task } from '../../machine/index.ts';
 import { FdTable } from '../vfs/fd-table.ts';
 import type { Kernel } from '../kernel.ts';
@@ -33,13 +33,16 @@ export class Process {
 
   /**
    * Runs `body` as a system call of the current thread: releases that the call put off run before
-   * it returns, also when it fails.
+   * it returns, also when it fails. A signal that is pending is delivered then.
    *
+   * @throws {@link DmaBufError} what `body` does; `EINTR` where that is `ERESTARTSYS`.
    * @context The thread holds no lock.
    */
   *syscall<T>(body: Task<T>): Task<T> {
     try {
       return yield* body;
+    } catch (error) {
+      throw isDmaBufError(error) && error.code === 'ERESTARTSYS' ? interrupted(error) : error;
     } finally {
       yield* this.kernel.returnToUser();
     }
@@ -114,4 +117,10 @@ export class Process {
     this.kernel.scheduler.record?.({ kind: 'fd.close', process: this.name, fd });
     yield* file.put();
   }
+}
+
+/** What user space sees of a call that a signal ended. */
+function interrupted(cause: DmaBufError): DmaBufError {
+  const { call, detail } = cause;
+  return new DmaBufError('EINTR', call, 'system-call-interrupted', { detail, cause });
 }

@@ -7,6 +7,8 @@ import type { KernelFile, OpenMode } from './file.ts';
 
 /** What opens one path. */
 export interface DeviceNode {
+  /** Permission bits, of which a process without privilege has the last three. Absent: 0666. */
+  readonly mode?: number;
   /**
    * Makes an open file; its first reference is the caller's.
    *

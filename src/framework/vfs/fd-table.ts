@@ -1,4 +1,4 @@
-/** File descriptors of a process. @source fs/file.c */
+/** File descriptors of a process. @source fs/file.c, v7.2 */
 
 import {
   type Access,
@@ -16,10 +16,32 @@ export const FD_MAX = 1024;
 /** Standard input, output and error are taken. */
 const FD_FIRST = 3;
 
-/** The descriptors of a process. Its value maps each open one to its file. */
-export class FdTable extends Cell<ReadonlyMap<number, KernelFile>> {
-  constructor(scheduler: Scheduler, process: string) {
+/** One place of the table. */
+export interface Descriptor {
+  /** Null: the number is reserved, and the file still to come. */
+  readonly file: KernelFile | null;
+  /** `FD_CLOEXEC`. */
+  readonly closeOnExec: boolean;
+}
+
+/** How a descriptor is wanted. */
+export interface DescriptorOptions {
+  /** Default false. */
+  readonly closeOnExec?: boolean;
+  /** The lowest number that will do. */
+  readonly from?: number;
+}
+
+type Table = ReadonlyMap<number, Descriptor>;
+
+/** The descriptors of a process. Its value says what stands behind each number in use. */
+export class FdTable extends Cell<Table> {
+  /** `RLIMIT_NOFILE`: numbers are below. */
+  readonly limit: number;
+
+  constructor(scheduler: Scheduler, process: string, limit = FD_MAX) {
     super(scheduler, `fds of ${process}`, new Map());
+    this.limit = limit;
   }
 
   /**
@@ -28,8 +50,39 @@ export class FdTable extends Cell<ReadonlyMap<number, KernelFile>> {
    * @returns The descriptor; null if the table is full.
    * @source `get_unused_fd_flags()`, `fd_install()`
    */
-  install(file: KernelFile): PreemptStep<number | null> {
-    return new Install(this, file);
+  install(file: KernelFile, options: DescriptorOptions = {}): PreemptStep<number | null> {
+    return new Install(this, file, options);
+  }
+
+  /**
+   * A step that reserves the lowest free number for a file that {@link fill} brings.
+   *
+   * @returns The number; null if the table is full.
+   * @source `get_unused_fd_flags()`
+   */
+  reserve(options: DescriptorOptions = {}): PreemptStep<number | null> {
+    return new Install(this, null, options);
+  }
+
+  /**
+   * A step that puts a file behind a reserved number and takes the caller's reference.
+   *
+   * @source `fd_install()`
+   */
+  fill(fd: number, file: KernelFile): PreemptStep<void> {
+    return new Change(this, 'fd_install', (table) => {
+      const closeOnExec = table.get(fd)?.closeOnExec ?? false;
+      return new Map([...table, [fd, { file, closeOnExec }]]);
+    });
+  }
+
+  /**
+   * A step that gives a reserved number back.
+   *
+   * @source `put_unused_fd()`
+   */
+  unreserve(fd: number): PreemptStep<void> {
+    return new Change(this, 'put_unused_fd', (table) => without(table, fd));
   }
 
   /**
@@ -51,6 +104,37 @@ export class FdTable extends Cell<ReadonlyMap<number, KernelFile>> {
   remove(fd: number): PreemptStep<KernelFile | null> {
     return new Remove(this, fd);
   }
+
+  /** A step that says whether a descriptor, which is open, survives execve(2). */
+  isCloseOnExec(fd: number): PreemptStep<boolean> {
+    return new IsCloseOnExec(this, fd);
+  }
+
+  /**
+   * A step that says whether a descriptor shall survive execve(2); nothing if it is not open.
+   *
+   * @source `set_close_on_exec()`
+   */
+  setCloseOnExec(fd: number, closeOnExec: boolean): PreemptStep<void> {
+    return new Change(this, 'set_close_on_exec', (table) => {
+      const file = table.get(fd)?.file ?? null;
+      return file === null ? table : new Map([...table, [fd, { file, closeOnExec }]]);
+    });
+  }
+
+  /**
+   * A step that makes this empty table a copy of another, with references of its own. Numbers that
+   * are only reserved stay behind.
+   *
+   * @source `dup_fd()`
+   */
+  copyFrom(other: FdTable): PreemptStep<void> {
+    return new Copy(this, other);
+  }
+}
+
+function without(table: Table, fd: number): Table {
+  return new Map([...table].filter(([other]) => other !== fd));
 }
 
 abstract class FdStep<R> extends PreemptStep<R> {
@@ -67,11 +151,13 @@ abstract class FdStep<R> extends PreemptStep<R> {
 }
 
 class Install extends FdStep<number | null> {
-  private readonly file: KernelFile;
+  private readonly file: KernelFile | null;
+  private readonly options: DescriptorOptions;
 
-  constructor(cell: FdTable, file: KernelFile) {
+  constructor(cell: FdTable, file: KernelFile | null, options: DescriptorOptions) {
     super(cell);
     this.file = file;
+    this.options = options;
   }
 
   get verb(): string {
@@ -83,13 +169,30 @@ class Install extends FdStep<number | null> {
   }
 
   apply(): number | null {
+    const { file, options } = this;
     const table = this.cell.value;
-    for (let fd = FD_FIRST; fd < FD_MAX; fd += 1) {
+    const { closeOnExec = false, from = FD_FIRST } = options;
+    for (let fd = Math.max(from, FD_FIRST); fd < this.cell.limit; fd += 1) {
       if (table.has(fd)) continue;
-      this.cell.value = new Map([...table, [fd, this.file]]);
+      this.cell.value = new Map([...table, [fd, { file, closeOnExec }]]);
       return fd;
     }
     return null;
+  }
+}
+
+class Change extends FdStep<void> {
+  readonly verb: string;
+  private readonly change: (table: Table) => Table;
+
+  constructor(cell: FdTable, verb: string, change: (table: Table) => Table) {
+    super(cell);
+    this.verb = verb;
+    this.change = change;
+  }
+
+  apply(): void {
+    this.cell.value = this.change(this.cell.value);
   }
 }
 
@@ -106,16 +209,37 @@ class Fget extends FdStep<KernelFile | null> {
   }
 
   override accesses(look: Look): readonly Access[] {
-    const file = look(this.cell).get(this.fd);
+    const file = look(this.cell).get(this.fd)?.file ?? null;
     const table = wholeCell(this.cell, 'R');
-    return file === undefined ? [table] : [table, wholeCell(file.refs, 'G')];
+    return file === null ? [table] : [table, wholeCell(file.refs, 'G')];
   }
 
   apply(): KernelFile | null {
-    const file = this.cell.value.get(this.fd) ?? null;
+    const file = this.cell.value.get(this.fd)?.file ?? null;
     // The table owns a reference, so the count is above zero.
     if (file !== null) file.refs.value += 1;
     return file;
+  }
+}
+
+class IsCloseOnExec extends FdStep<boolean> {
+  private readonly fd: number;
+
+  constructor(cell: FdTable, fd: number) {
+    super(cell);
+    this.fd = fd;
+  }
+
+  get verb(): string {
+    return 'close_on_exec';
+  }
+
+  override accesses(): readonly Access[] {
+    return [wholeCell(this.cell, 'R')];
+  }
+
+  apply(): boolean {
+    return this.cell.value.get(this.fd)?.closeOnExec ?? false;
   }
 }
 
@@ -133,9 +257,35 @@ class Remove extends FdStep<KernelFile | null> {
 
   apply(): KernelFile | null {
     const table = this.cell.value;
-    const file = table.get(this.fd);
-    if (file === undefined) return null;
-    this.cell.value = new Map([...table].filter(([fd]) => fd !== this.fd));
+    const file = table.get(this.fd)?.file ?? null;
+    // A number that is only reserved is not open.
+    if (file !== null) this.cell.value = without(table, this.fd);
     return file;
+  }
+}
+
+class Copy extends FdStep<void> {
+  private readonly other: FdTable;
+
+  constructor(cell: FdTable, other: FdTable) {
+    super(cell);
+    this.other = other;
+  }
+
+  get verb(): string {
+    return 'dup_fd';
+  }
+
+  override accesses(look: Look): readonly Access[] {
+    const table: Table = look(this.other);
+    const files = new Set([...table.values()].flatMap(({ file }) => file ?? []));
+    const refs = [...files].map((file) => wholeCell(file.refs, 'G'));
+    return [wholeCell(this.cell, 'W'), wholeCell(this.other, 'R'), ...refs];
+  }
+
+  apply(): void {
+    const open = [...this.other.value].filter(([, { file }]) => file !== null);
+    for (const [, { file }] of open) if (file !== null) file.refs.value += 1;
+    this.cell.value = new Map(open);
   }
 }

@@ -6,6 +6,7 @@
  * @source fs/file_table.c; reference/linux-dma-buf.md A.5, A.6
  */
 
+import { O } from '../../base/index.ts';
 import {
   type Actor,
   type Atomic,
@@ -78,6 +79,8 @@ export interface OpenMode {
   readonly write: boolean;
   /** `O_NONBLOCK`. */
   readonly isNonBlocking: boolean;
+  /** Opened by a path, not made by a call of its own; then `O_LARGEFILE` shows in its flags. */
+  readonly isByPath?: boolean;
 }
 
 const READ_WRITE: OpenMode = { read: true, write: true, isNonBlocking: false };
@@ -91,6 +94,8 @@ export class KernelFile {
   readonly refs: RefCount;
   readonly operations: FileOperations;
   readonly mode: OpenMode;
+  /** `f_flags`, as `F_GETFL` shows them. */
+  readonly flags: number;
 
   constructor(
     kernel: Kernel,
@@ -103,6 +108,12 @@ export class KernelFile {
     this.refs = new RefCount(kernel.scheduler, name);
     this.operations = operations;
     this.mode = mode;
+    this.flags = flagsOf(mode);
+  }
+
+  /** `f_pos`, where files have one. */
+  get position(): number {
+    return 0;
   }
 
   /** What a link in `/proc/PID/fd` points to. */
@@ -141,6 +152,12 @@ export class KernelFile {
     if (last) yield* this.kernel.deferRelease(this);
     return last;
   }
+}
+
+function flagsOf({ read, write, isNonBlocking, isByPath }: OpenMode): number {
+  // Neither was asked for as 3, which opens for control only.
+  const access = write ? (read ? O.RDWR : O.WRONLY) : read ? O.RDONLY : O.ACCMODE;
+  return access | (isNonBlocking ? O.NONBLOCK : 0) | (isByPath === true ? O.LARGEFILE : 0);
 }
 
 /** Releases that user threads still have to do, by thread. */
