@@ -19,6 +19,7 @@ import {
   type DmaBufOps,
   type DmaResv,
   Kernel,
+  type KernelOptions,
   Process,
   type SgTable,
 } from '../../src/framework/index.ts';
@@ -115,9 +116,9 @@ export class KernelRig extends FabricRig {
   readonly kernel: Kernel;
   readonly process: Process;
 
-  constructor(spec: MachineSpec = wideMachine()) {
+  constructor(spec: MachineSpec = wideMachine(), options: KernelOptions = {}) {
     super(spec);
-    this.kernel = new Kernel(this.machine);
+    this.kernel = new Kernel(this.machine, options);
     this.process = new Process(this.kernel, 'app');
   }
 
