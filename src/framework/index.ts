@@ -103,3 +103,16 @@ export { MappedSgTable } from './dma/mapped-sgtable.ts';
 export { BUFINFO_PATH, bufinfo, BufinfoNode } from './dma-buf/bufinfo.ts';
 export { BufferList } from './dma-buf/buffer-list.ts';
 export { KernelModule } from './kernel-module.ts';
+export {
+  CoherentMemory,
+  type CoherentOrigin,
+  declareCoherentMemory,
+  dmaAllocCoherent,
+  dmaFreeCoherent,
+  dmaGetSgtable,
+  dmaGetSgtableUnchecked,
+  dmaMmapCoherent,
+  reserveContiguousArea,
+  reserveMemory,
+} from './dma/dma-coherent.ts';
+export { dmaMapCoherent, dmaUnmapCoherent } from './dma/dma-map-coherent.ts';

@@ -44,7 +44,7 @@ export class SlotPool extends Cell<readonly SlotAllocation[]> {
     return phys >= this.start && phys < this.start + this.size;
   }
 
-  /** A step that takes slots, the first at a multiple of `align`. Null: there is no room. */
+  /** A step that takes slots, the first at a multiple of `align` in the pool. Null: there is no room. */
   take(size: number, align: number, origin: PhysAddr | null): PreemptStep<PhysAddr | null> {
     return new Take(this, size, align, origin);
   }
@@ -84,11 +84,13 @@ class Take extends PreemptStep<PhysAddr | null> {
 
   apply(): PhysAddr | null {
     const { cell, size, origin } = this;
-    let at = roundUp(cell.start, this.align);
+    const alignedUp = (address: number): number =>
+      cell.start + roundUp(address - cell.start, this.align);
+    let at: number = cell.start;
     let index = 0;
     for (const { start, size: taken } of cell.value) {
       if (at + size <= start) break;
-      at = Math.max(at, roundUp(start + roundUp(taken, cell.slotSize), this.align));
+      at = Math.max(at, alignedUp(start + roundUp(taken, cell.slotSize)));
       index += 1;
     }
     if (at + size > cell.start + cell.size) return null;

@@ -21,7 +21,7 @@ import { pciP2pdmaBusAddrMap } from '../p2pdma/p2pdma-provider.ts';
 import type { DmaAttrs } from './dma-attrs.ts';
 import { dmaDirectMap, dmaToPhys, needsClean, streamingLimit } from './dma-direct.ts';
 import { dmaSyncForCpu, dmaSyncForDevice, domainOf, mayMap, rightsFor } from './dma-mapping.ts';
-import { isPageList, type PageList, type PageRange } from './page-list.ts';
+import { culpritOf, isPageList, type PageList, type PageRange } from './page-list.ts';
 import { MappedSgTable, type MappedPiece, type Piece, type PieceKind } from './mapped-sgtable.ts';
 import type { SgTable } from './scatterlist.ts';
 import {
@@ -62,6 +62,8 @@ export function* dmaMapSgtable(
     scheduler.warn(call, 'memory without pages is given as pages');
     throw new DmaBufError('EINVAL', call, 'pages-that-are-none');
   }
+  const culprit = culpritOf(list);
+  if (culprit !== null) scheduler.oops(`page fault at a struct page: ${call} < ${culprit}`);
   const domain = domainOf(device);
   const made = { device, direction, domain };
   if (!mayMap(machine, device, direction, call)) {

@@ -37,15 +37,28 @@ export interface PageList {
 
 class Pages {
   readonly ranges: readonly PageRange[];
+  /** Who made pages of what has none; null: the pages are real. */
+  readonly culprit: string | null;
 
-  constructor(ranges: readonly PageRange[]) {
+  constructor(ranges: readonly PageRange[], culprit: string | null) {
     this.ranges = ranges;
+    this.culprit = culprit;
   }
 }
 
 /** States that the kernel has pages for these ranges: who allocated them knows. */
 export function pageList(ranges: readonly PageRange[]): PageList {
-  return new Pages(ranges) as unknown as PageList;
+  return new Pages(ranges, null) as unknown as PageList;
+}
+
+/** Pages that do not exist, computed from an address: whoever looks at one takes a page fault. */
+export function pagelessList(ranges: readonly PageRange[], culprit: string): PageList {
+  return new Pages(ranges, culprit) as unknown as PageList;
+}
+
+/** Who computed pages that do not exist; null if they do. */
+export function culpritOf(list: PageList): string | null {
+  return list instanceof Pages ? list.culprit : null;
 }
 
 /** True if it came from {@link pageList}; what a cast makes of something else did not. */
@@ -86,6 +99,7 @@ export function sizeOfPages({ ranges }: PageList): number {
 /** The start of each single page, in order. What has no pages traps. */
 export function pagesOf(list: PageList): readonly PhysAddr[] {
   assert(isPageList(list), 'only memory with pages has a list of them');
+  assert(culpritOf(list) === null, `no page is there: ${culpritOf(list)}`);
   return list.ranges.flatMap(({ phys, size }) =>
     Array.from({ length: size / PAGE_SIZE }, (_, i) => (phys + i * PAGE_SIZE) as PhysAddr),
   );

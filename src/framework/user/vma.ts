@@ -23,8 +23,8 @@ import type { KernelFile } from '../vfs/file.ts';
 export interface PageEntry {
   /** Start of the page. */
   readonly phys: PhysAddr;
-  /** RAM goes through the CPU's cache; a device's memory never does. */
-  readonly kind: 'ram' | 'mmio';
+  /** RAM goes through the CPU's cache, unless it is mapped past it; a device's memory never does. */
+  readonly kind: 'ram' | 'uncached' | 'mmio';
 }
 
 /** What the owner of a map does (`struct vm_operations_struct`). */
@@ -204,6 +204,7 @@ class PageLoad extends PageAccess<Uint8Array> {
 
   protected through(entry: PageEntry, phys: PhysAddr): PreemptStep<Uint8Array> {
     const { cpu } = this.cell.machine;
+    if (entry.kind === 'uncached') return cpu.loadUncached(phys, this.length);
     return entry.kind === 'ram' ? cpu.load(phys, this.length) : cpu.mmioRead(phys, this.length);
   }
 }
@@ -223,6 +224,7 @@ class PageStore extends PageAccess<true> {
   protected through(entry: PageEntry, phys: PhysAddr): PreemptStep<true> {
     const { cpu } = this.cell.machine;
     const { bytes } = this;
+    if (entry.kind === 'uncached') return new Stored(cpu.storeUncached(phys, bytes));
     return new Stored(entry.kind === 'ram' ? cpu.store(phys, bytes) : cpu.mmioWrite(phys, bytes));
   }
 }
