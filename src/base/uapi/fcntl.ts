@@ -6,8 +6,16 @@
 
 /** Flags of open(2). */
 export const O: Readonly<
-  Record<'RDONLY' | 'WRONLY' | 'RDWR' | 'ACCMODE' | 'NONBLOCK' | 'CLOEXEC', number>
-> = { RDONLY: 0, WRONLY: 1, RDWR: 2, ACCMODE: 3, NONBLOCK: 0x800, CLOEXEC: 0x8_0000 };
+  Record<'RDONLY' | 'WRONLY' | 'RDWR' | 'ACCMODE' | 'NONBLOCK' | 'LARGEFILE' | 'CLOEXEC', number>
+> = {
+  RDONLY: 0,
+  WRONLY: 1,
+  RDWR: 2,
+  ACCMODE: 3,
+  NONBLOCK: 0x800,
+  LARGEFILE: 0x8000,
+  CLOEXEC: 0x8_0000,
+};
 
 /** Commands of fcntl(2). */
 export const F: Readonly<

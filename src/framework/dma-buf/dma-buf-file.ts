@@ -29,7 +29,7 @@ const FMODE_OPENED = 0x8_0000;
 export class BufferFile extends KernelFile {
   readonly buf: DmaBuf;
   /** `f_flags`: access mode and `O_NONBLOCK`; the rest of what was asked for is dropped. */
-  readonly flags: number;
+  override readonly flags: number;
 
   constructor(kernel: Kernel, name: string, buf: DmaBuf, flags: number) {
     const kept = flags & (O.ACCMODE | O.NONBLOCK);

@@ -25,6 +25,10 @@ export interface PageEntry {
   readonly phys: PhysAddr;
   /** RAM goes through the CPU's cache, unless it is mapped past it; a device's memory never does. */
   readonly kind: 'ram' | 'uncached' | 'mmio';
+  /** The first store makes a copy. {@link Vma.insertPages} sees to it in private maps. */
+  readonly isReadOnly?: boolean;
+  /** The page is the map's alone, RAM, and goes back with it: anonymous memory, private copies. */
+  readonly isOwn?: boolean;
 }
 
 /** What the owner of a map does (`struct vm_operations_struct`). */
@@ -59,7 +63,8 @@ export interface VmaRequest {
   readonly file: KernelFile | null;
 }
 
-type PageMap = ReadonlyMap<number, PageEntry>;
+/** What is present in a map, by number of the page. */
+export type PageMap = ReadonlyMap<number, PageEntry>;
 
 /** A mapped range. Its value is the page table: what is present, by number of the page. */
 export class Vma extends Cell<PageMap> {
@@ -91,36 +96,58 @@ export class Vma extends Cell<PageMap> {
     this.pgoff = request.pgoff;
   }
 
+  /** First address after it. */
+  get end(): number {
+    return this.start + this.size;
+  }
+
   /** Pages in it. */
   get pages(): number {
     return this.size / PAGE_SIZE;
   }
 
   /**
-   * Fills pages in, from page number `page` on.
+   * Fills pages in, from page number `page` on. In a private map they are only to be read; the
+   * first store to one makes a copy.
    *
    * @context The mmap lock is held, as in mmap and fault.
    * @source `vmf_insert_pfn()`, `remap_pfn_range()`
    */
   *insertPages(page: number, entries: readonly PageEntry[]): Atomic {
     assert(page >= 0 && page + entries.length <= this.pages, 'pages lie in the map');
-    yield* new ChangePages(this, (table) => {
-      const changed = new Map(table);
-      for (const [i, entry] of entries.entries()) changed.set(page + i, entry);
-      return changed;
-    });
+    yield* new InsertPages(this, page, entries);
+  }
+
+  /** A step that says what stands in the table for a page; null if nothing does. */
+  entryAt(page: number): PreemptStep<PageEntry | null> {
+    return new EntryAt(this, page);
+  }
+
+  /** A step that gives the whole table: what is present, by number of the page. */
+  entries(): PreemptStep<PageMap> {
+    return new Entries(this);
   }
 
   /**
-   * Takes pages away; touching one faults again.
+   * A step that puts a page where `expected` stands; false if another thread was faster.
+   *
+   * @param expected - Null: no page.
+   * @source `pte_same()`, `set_pte_at()`
+   */
+  replacePage(page: number, expected: PageEntry | null, entry: PageEntry): PreemptStep<boolean> {
+    return new ReplacePage(this, page, expected, entry);
+  }
+
+  /**
+   * Takes pages away; touching one faults again. The map's own pages go back.
    *
    * @context Any lock the owner needs.
    * @source `unmap_mapping_range()`
    */
   *zapPages(page = 0, count: number = this.pages): Atomic {
-    yield* new ChangePages(this, (table) => {
-      return new Map([...table].filter(([at]) => at < page || at >= page + count));
-    });
+    for (const { phys, isOwn } of yield* new ZapPages(this, page, count)) {
+      if (isOwn === true) yield* this.machine.memory.free(phys, 1);
+    }
   }
 
   /** A step that loads from one page. Null: it is not present. */
@@ -128,32 +155,127 @@ export class Vma extends Cell<PageMap> {
     return new PageLoad(this, offset, length);
   }
 
-  /** A step that stores to one page. Null: it is not present. */
+  /** A step that stores to one page. Null: it is not present, or only to be read. */
   storePage(offset: number, bytes: Uint8Array): PreemptStep<true | null> {
     return new PageStore(this, offset, bytes);
   }
 }
 
-class ChangePages extends PreemptStep<void> {
+abstract class TableStep<R> extends PreemptStep<R> {
   readonly cell: Vma;
-  private readonly change: (table: PageMap) => PageMap;
 
-  constructor(cell: Vma, change: (table: PageMap) => PageMap) {
+  constructor(cell: Vma) {
     super();
     this.cell = cell;
-    this.change = change;
-  }
-
-  get verb(): string {
-    return 'change page table';
   }
 
   override accesses(): readonly Access[] {
     return [wholeCell(this.cell, 'W')];
   }
+}
+
+class InsertPages extends TableStep<void> {
+  private readonly page: number;
+  private readonly entries: readonly PageEntry[];
+
+  constructor(cell: Vma, page: number, entries: readonly PageEntry[]) {
+    super(cell);
+    this.page = page;
+    this.entries = entries;
+  }
+
+  get verb(): string {
+    return 'insert pages';
+  }
 
   apply(): void {
-    this.cell.value = this.change(this.cell.value);
+    const changed = new Map(this.cell.value);
+    for (const [i, entry] of this.entries.entries()) {
+      const isReadOnly = !this.cell.isShared && entry.isOwn !== true;
+      changed.set(this.page + i, isReadOnly ? { ...entry, isReadOnly } : entry);
+    }
+    this.cell.value = changed;
+  }
+}
+
+class EntryAt extends TableStep<PageEntry | null> {
+  private readonly page: number;
+
+  constructor(cell: Vma, page: number) {
+    super(cell);
+    this.page = page;
+  }
+
+  get verb(): string {
+    return 'walk page table';
+  }
+
+  override accesses(): readonly Access[] {
+    return [wholeCell(this.cell, 'R')];
+  }
+
+  apply(): PageEntry | null {
+    return this.cell.value.get(this.page) ?? null;
+  }
+}
+
+class Entries extends TableStep<PageMap> {
+  get verb(): string {
+    return 'walk page table';
+  }
+
+  override accesses(): readonly Access[] {
+    return [wholeCell(this.cell, 'R')];
+  }
+
+  apply(): PageMap {
+    return this.cell.value;
+  }
+}
+
+class ReplacePage extends TableStep<boolean> {
+  private readonly page: number;
+  private readonly expected: PageEntry | null;
+  private readonly entry: PageEntry;
+
+  constructor(cell: Vma, page: number, expected: PageEntry | null, entry: PageEntry) {
+    super(cell);
+    this.page = page;
+    this.expected = expected;
+    this.entry = entry;
+  }
+
+  get verb(): string {
+    return 'replace page';
+  }
+
+  apply(): boolean {
+    const table = this.cell.value;
+    if ((table.get(this.page) ?? null) !== this.expected) return false;
+    this.cell.value = new Map([...table, [this.page, this.entry]]);
+    return true;
+  }
+}
+
+class ZapPages extends TableStep<readonly PageEntry[]> {
+  private readonly page: number;
+  private readonly count: number;
+
+  constructor(cell: Vma, page: number, count: number) {
+    super(cell);
+    this.page = page;
+    this.count = count;
+  }
+
+  get verb(): string {
+    return 'zap pages';
+  }
+
+  apply(): readonly PageEntry[] {
+    const table = [...this.cell.value];
+    const isGone = (at: number): boolean => at >= this.page && at < this.page + this.count;
+    this.cell.value = new Map(table.filter(([at]) => !isGone(at)));
+    return table.filter(([at]) => isGone(at)).map(([, entry]) => entry);
   }
 }
 
@@ -170,7 +292,8 @@ abstract class PageAccess<R> extends PreemptStep<R | null> {
     this.offset = offset;
   }
 
-  protected abstract through(entry: PageEntry, phys: PhysAddr): PreemptStep<R>;
+  /** Null: not allowed so. */
+  protected abstract through(entry: PageEntry, phys: PhysAddr): PreemptStep<R> | null;
 
   private stepAt(look: Look): PreemptStep<R> | null {
     const inPage = this.offset % PAGE_SIZE;
@@ -221,7 +344,8 @@ class PageStore extends PageAccess<true> {
     return 'store';
   }
 
-  protected through(entry: PageEntry, phys: PhysAddr): PreemptStep<true> {
+  protected through(entry: PageEntry, phys: PhysAddr): PreemptStep<true> | null {
+    if (entry.isReadOnly === true) return null;
     const { cpu } = this.cell.machine;
     const { bytes } = this;
     if (entry.kind === 'uncached') return new Stored(cpu.storeUncached(phys, bytes));

@@ -112,7 +112,7 @@ export class KernelFile {
   }
 
   /** `f_pos`, where files have one. */
-  get position(): number {
+  get filePosition(): number {
     return 0;
   }
 
