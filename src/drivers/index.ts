@@ -52,3 +52,36 @@ export {
   VfioPciDevice,
   type VfioRegionDmaRange,
 } from './vfio-pci/vfio-pci-device.ts';
+export {
+  DMA_HEAP_MINORS,
+  DmaHeap,
+  type DmaHeapExportInfo,
+  type DmaHeapOps,
+  DmaHeaps,
+} from './dma-heap/dma-heap.ts';
+export { addSystemHeap } from './dma-heap/system-heap.ts';
+export { addCmaHeap, DEFAULT_CMA_REGION, reserveCmaArea } from './dma-heap/cma-heap.ts';
+export { PROBE_PATH, ProbeDevice } from './probe/probe-device.ts';
+export { PROBE_EVENTS_MAX } from './probe/event-log.ts';
+export { PROBE_HANDLES_MAX } from './probe/handle-table.ts';
+export { PROBE_COPY_MAX } from './probe/probe-ioctl.ts';
+export { PROBE_PAGES_MAX } from './probe/probe-ioctl-export.ts';
+export { DrmDevice } from './drm/drm-device.ts';
+export { DrmFile } from './drm/drm-file.ts';
+export { vgemDevice } from './drm/vgem.ts';
+export { Display } from './drm/display.ts';
+export { VB2_DMA_CONTIG, VB2_DMA_CONTIG_ADDRESSES } from './videobuf2/dma-contig.ts';
+export { VB2_DMA_SG } from './videobuf2/dma-sg.ts';
+export { VB2_VMALLOC } from './videobuf2/vmalloc.ts';
+export {
+  captureWork,
+  scalerWork,
+  sinkWork,
+  testPattern,
+  type VideoSink,
+} from './videobuf2/video-work.ts';
+export {
+  VideoDevice,
+  type VideoDeviceOptions,
+  type VideoQueueOptions,
+} from './videobuf2/video-device.ts';
