@@ -221,6 +221,7 @@ export class RdmaNic implements EngineEvents {
    */
   *drained(region: MemoryRegion, fence: DmaFence): Atomic {
     yield* fence.signal();
+    yield* fence.put();
     yield* this.worker.queue(() => this.unmapDrained(region));
   }
 
@@ -249,7 +250,7 @@ export class RdmaNic implements EngineEvents {
   protected *stop(gate: RegionGate, resv: DmaResv): Task<boolean> {
     const { isIdle, fence } = yield* gate.close();
     if (fence !== null) {
-      resv.reserveFences(1);
+      yield* resv.reserveFences(1);
       yield* resv.addFence(fence, 'bookkeep');
     }
     return isIdle;
