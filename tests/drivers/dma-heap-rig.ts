@@ -5,7 +5,9 @@
 
 import { expect } from 'vitest';
 import {
+  DMA_BUF_IOCTL,
   DMA_HEAP_IOCTL,
+  dmaBufSync,
   type DmaHeapAllocationData,
   dmaHeapAllocationData,
   O,
@@ -101,6 +103,14 @@ export class ProgramRig extends KernelRig {
     return yield* this.process.mm.map(asked, function* (vma: Vma): Task {
       yield* file.operations.mmap?.(file, vma) ?? expect.fail('no mmap');
     });
+  }
+
+  /** `DMA_BUF_IOCTL_SYNC` on a buffer. */
+  *sync(buf: DmaBuf, flags: number): Task {
+    const at = yield* this.argument(dmaBufSync.encode({ flags: BigInt(flags) }));
+    const { ioctl } = buf.file.operations;
+    const call = ioctl?.(buf.file, DMA_BUF_IOCTL.SYNC, at, this.process);
+    yield* call ?? expect.fail('no ioctl');
   }
 
   /** A device writes into a mapped buffer. */
