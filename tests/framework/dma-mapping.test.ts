@@ -11,9 +11,13 @@ import {
   dmaIovaDestroy,
   dmaIovaMap,
   dmaMapPhys,
+  dmaMapResource,
   dmaSyncForCpu,
   dmaSyncForDevice,
+  dmaSyncSingleForCpu,
+  dmaSyncSingleForDevice,
   dmaUnmapPhys,
+  dmaUnmapResource,
   type MappedKind,
 } from '../../src/framework/index.ts';
 import { type PciFunction, PlatformDevice, type Task } from '../../src/machine/index.ts';
@@ -304,5 +308,118 @@ describe('Two devices', () => {
     rig.write('0a:00.0', at, [2]);
     expect(rig.fault).toMatchObject({ kind: 'iommu.fault', device: '0000:0a:00.0' });
     expect(rig.ram(BASE, 1)).toEqual([1]);
+  });
+});
+
+describe('What dma_mapping_error says', () => {
+  /** A map that must fail, and what the kernel warned of. */
+  function failing(rig: KernelRig, attrs = {}) {
+    const range = { phys: physAddr(4 * GIB), size: PAGE };
+    const device = rig.at(CLIENT);
+    const call = dmaMapPhys(rig.machine, device, range, 'bidirectional', 'ram', attrs);
+    const { code, reason } = rig.do(refused(call));
+    return { code, reason, warnings: rig.warnings.length };
+  }
+
+  test('is ENOMEM, with a warning, for a device without a mask: device-without-a-dma-mask (C.3)', () => {
+    const { rig, device } = boot();
+    device.dmaMask = null;
+    const expected = { code: 'ENOMEM', reason: 'device-without-a-dma-mask', warnings: 1 };
+    expect(failing(rig)).toEqual(expected);
+  });
+
+  test('is ENOMEM if it must be coherent: range-for-a-device-that-is-not-coherent (C.3)', () => {
+    const { rig } = boot(wideMachine({ coherentDma: false }));
+    expect(failing(rig, { requireCoherent: true })).toEqual({
+      code: 'ENOMEM',
+      reason: 'range-for-a-device-that-is-not-coherent',
+      warnings: 0,
+    });
+  });
+
+  test('is ENOMEM, with a warning, beyond the mask: range-out-of-reach (C.3)', () => {
+    const { rig, device } = boot(wideMachine());
+    device.dmaMask = 32;
+    expect(failing(rig)).toEqual({ code: 'ENOMEM', reason: 'range-out-of-reach', warnings: 1 });
+    device.dmaMask = 33;
+    const range = { phys: physAddr(4 * GIB), size: PAGE };
+    const at = rig.do(dmaMapPhys(rig.machine, device, range, 'to-device', 'ram'));
+    expect(at).toBe(4 * GIB);
+  });
+
+  test('is nothing behind an IOMMU: the address is made to fit the mask (C.3)', () => {
+    const { device, map } = boot();
+    device.dmaMask = 32;
+    expect(map(4 * GIB, PAGE, 'to-device')).toBeLessThan(4 * GIB);
+  });
+
+  test('is not asked for no direction at all: the kernel stops (C.3)', () => {
+    const { rig, device } = boot();
+    const range = { phys: physAddr(BASE), size: PAGE };
+    const none = 'none' as DmaDirection;
+    const { outcome } = rig.try(dmaMapPhys(rig.machine, device, range, none, 'ram'));
+    expect(outcome.status).toBe('oops');
+  });
+});
+
+describe('dma_map_resource', () => {
+  test('asks no rule: across a switch with another view it goes astray (MP-011, S004-9)', () => {
+    const rig = new KernelRig(ARM_SOC);
+    const { machine } = rig;
+    const client = rig.at('04:00.0');
+    const range = { phys: rig.at('03:00.0').barStart(2), size: PAGE };
+    const at = rig.do(dmaMapResource(machine, client, range, 'bidirectional'));
+    expect(at).toBe(range.phys);
+    rig.write(client, at, [1]);
+    expect(rig.arrived).toEqual([]);
+    expect(rig.fault).toMatchObject({ at: 'root-complex', address: at });
+    // The rule would have said the bus address, and that arrives.
+    rig.write(client, rig.busAddressOf('03:00.0', 2), [1]);
+    expect(rig.arrived).toHaveLength(1);
+  });
+
+  test('succeeds also where the hardware forwards nothing (MP-011)', () => {
+    const { rig, device } = boot(wideMachine({ peerForwarding: 'none' }));
+    const range = { phys: rig.at('41:00.0').barStart(2), size: PAGE };
+    const at = rig.do(dmaMapResource(rig.machine, device, range, 'bidirectional'));
+    rig.write(device, at, [1]);
+    expect(rig.fault).toMatchObject({ kind: 'pci.fault' });
+  });
+
+  test('behind an IOMMU makes an entry, and the unmap takes it away (C.3)', () => {
+    const { rig, device, table } = boot(
+      wideMachine({ iommu: 'translated', peerForwarding: 'all' }),
+    );
+    const range = { phys: rig.at('03:00.0').barStart(2), size: PAGE };
+    const at = rig.do(dmaMapResource(rig.machine, device, range, 'bidirectional'));
+    rig.write(device, at, [1]);
+    expect(rig.arrived).toHaveLength(1);
+    rig.do(dmaUnmapResource(rig.machine, device, at, range, 'bidirectional'));
+    expect(table()).toEqual([]);
+  });
+});
+
+describe('A sync by address', () => {
+  test('maintains just its part, behind an IOMMU, too (C.2, I.5)', () => {
+    for (const iommu of ['off', 'translated'] as const) {
+      const { rig, device, map, store, load } = boot(wideMachine({ coherentDma: false, iommu }));
+      const { machine } = rig;
+      const at = map(BASE, PAGE, 'bidirectional');
+      store(BASE + 0x80, [1]);
+      rig.do(dmaSyncSingleForDevice(machine, device, dmaAddr(at + 0x80), 1, 'to-device'));
+      expect([...rig.read(device, at + 0x80, 1).bytes]).toEqual([1]);
+      rig.write(device, at + 0x80, [7]);
+      expect(load(BASE + 0x80, 1)).toEqual([1]);
+      rig.do(dmaSyncSingleForCpu(machine, device, dmaAddr(at + 0x80), 1, 'from-device'));
+      expect(load(BASE + 0x80, 1)).toEqual([7]);
+      expect(rig.events('cache.invalidate')).toMatchObject([{ phys: BASE + 0x80, size: 1 }]);
+    }
+  });
+
+  test('of an address that is not mapped is a warning (C.2)', () => {
+    const { rig, device } = boot();
+    rig.do(dmaSyncSingleForCpu(rig.machine, device, dmaAddr(BASE), 1, 'from-device'));
+    rig.do(dmaSyncSingleForDevice(rig.machine, device, dmaAddr(BASE), 1, 'to-device'));
+    expect(rig.warnings).toHaveLength(2);
   });
 });
