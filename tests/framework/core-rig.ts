@@ -196,7 +196,7 @@ export class CoreRig extends KernelRig {
     const origin = { driver: 'card', timeline: 'jobs', context, seqno: 1 };
     const fence = new DmaFence(this.kernel, origin);
     function* add(): Task {
-      buf.resv.reserveFences(1);
+      yield* buf.resv.reserveFences(1);
       yield* buf.resv.addFence(fence, usage);
     }
     yield* locked(buf.resv, add());

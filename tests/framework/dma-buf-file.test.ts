@@ -111,7 +111,9 @@ describe('The name of a buffer (A.7)', () => {
 
   test('that cannot be read is EFAULT', () => {
     const { rig, buf } = boot();
-    expect(rig.codeOf(rig.ioctlAt(buf, SET_NAME, NOWHERE))).toBe('EFAULT');
+    for (const address of [NOWHERE, 0, 2 ** 52, 2 ** 64]) {
+      expect(rig.codeOf(rig.ioctlAt(buf, SET_NAME, address))).toBe('EFAULT');
+    }
     // The map ends before the string does.
     const end = rig.do(rig.userBytes(text('x').slice(0, 1), 2 * PAGE_SIZE - 1));
     expect(rig.codeOf(rig.ioctlAt(buf, SET_NAME, end))).toBe('EFAULT');

@@ -221,7 +221,9 @@ export class Attachment<P = unknown> {
     let table: SgTable | null = null;
     try {
       table = yield* callback(buf.resv, 'map_dma_buf', buf.ops.mapDmaBuf(this, direction));
-      if (!this.isDynamic) yield* buf.resv.wait('kernel');
+      if (!this.isDynamic) {
+        yield* buf.resv.waitTimeout('kernel', true, Number.POSITIVE_INFINITY);
+      }
       return buf.kernel.debugDmaBuf ? wrapTable(this as Attachment, table) : table;
     } catch (error) {
       if (table !== null) yield* this.unmapAndUnpin(table, direction);

@@ -5,6 +5,7 @@
  * @source drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A.11
  */
 
+import { DmaBufError } from '../../base/index.ts';
 import {
   type Access,
   PreemptStep,
@@ -37,6 +38,7 @@ export function* fdinfoOf(buf: DmaBuf): Task<readonly string[]> {
  * The text of debugfs's `dma_buf/bufinfo`: all buffers, newest first, also those whose last
  * reference is gone and that are not released yet.
  *
+ * @throws {@link DmaBufError} `EINTR` a signal came while it waited for a lock.
  * @context May sleep: takes the list's lock, and under it each buffer's reservation.
  * @source `dma_buf_debug_show()`
  */
@@ -46,15 +48,20 @@ export function* bufinfo(kernel: Kernel): Task<string> {
   let text = `\nDma-buf Objects:\n${columns}\texp_name\t${'ino'.padEnd(8)}\tname\n`;
   let objects = 0;
   let bytes = 0;
-  yield* bufferList.lock.lock();
-  for (const buf of yield* bufferList.read()) {
-    yield* buf.resv.lock();
-    text += yield* describeBuffer(buf);
-    yield* buf.resv.unlock();
-    objects += 1;
-    bytes += buf.size;
+  if ((yield* kernel.signals.tryInterruptible(bufferList.lock.lock())) === null) {
+    throw new DmaBufError('EINTR', 'bufinfo', 'bufinfo-interrupted');
   }
-  yield* bufferList.lock.unlock();
+  try {
+    for (const buf of yield* bufferList.read()) {
+      yield* buf.resv.lockInterruptible();
+      text += yield* describeBuffer(buf);
+      yield* buf.resv.unlock();
+      objects += 1;
+      bytes += buf.size;
+    }
+  } finally {
+    yield* bufferList.lock.unlock();
+  }
   return `${text}\nTotal ${objects} objects, ${bytes} bytes\n`;
 }
 
@@ -101,7 +108,8 @@ function* describeBuffer(buf: DmaBuf): Task<string> {
   const head = `${numbers}\t${buf.exporterName}\t${pad(buf.number)}\t${name}\n`;
   const devices = (yield* buf.attachments.read()).map(({ device }) => `\t${device.name}\n`);
   const list = `\tAttached Devices:\n${devices.join('')}`;
-  return `${head}${list}Total ${devices.length} devices attached\n\n`;
+  const fences = (yield* buf.resv.describe()).map((line) => `${line}\n`);
+  return `${head}${fences.join('')}${list}Total ${devices.length} devices attached\n\n`;
 }
 
 function pad(value: number, radix = 10): string {

@@ -10,6 +10,7 @@ import type { Task } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { IosysMap } from './iosys-map.ts';
 import { assertNotHeld, callback } from './lock-context.ts';
+import { dmaResvUsageRw } from '../fence/dma-resv.ts';
 import type { Vma } from '../user/vma.ts';
 
 /** How often the kernel has mapped a buffer, at least once, and where it is. */
@@ -34,7 +35,8 @@ export function* beginCpuAccess(buf: DmaBuf, direction: DmaDirection): Task {
     const begin = buf.ops.beginCpuAccess(buf, direction);
     yield* callback(buf.resv, 'begin_cpu_access', begin);
   }
-  yield* buf.resv.wait(direction === 'from-device' ? 'write' : 'read');
+  const usage = dmaResvUsageRw(direction !== 'from-device');
+  yield* buf.resv.waitTimeout(usage, true, Number.POSITIVE_INFINITY);
   const kind = 'buffer.begin-cpu-access';
   buf.kernel.scheduler.record?.({ kind, buffer: buf.number, direction });
 }

@@ -12,10 +12,12 @@ import { fdinfoOf } from './bufinfo.ts';
 import { mmapInternal } from './cpu-access.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import { bufferIoctl } from './dma-buf-ioctl.ts';
+import { pollBuffer } from './dma-buf-poll.ts';
 import type { Kernel } from '../kernel.ts';
 import { type FileOperations, type FileStat, KernelFile, type OpenMode } from '../vfs/file.ts';
 import type { Process } from '../user/process.ts';
 import type { Vma } from '../user/vma.ts';
+import type { PollTable } from '../vfs/poll-table.ts';
 
 /** Permissions of a buffer's inode. It has no type: it is no regular file, no device, nothing. */
 const INODE_MODE = 0o600;
@@ -69,6 +71,8 @@ const BUFFER_FILE_OPERATIONS: FileOperations = {
     throw new DmaBufError('EINVAL', 'llseek', 'seek-to-begin-or-end-only');
   },
 
+  poll: (file: KernelFile, table: PollTable): Task<number> => pollBuffer(bufOf(file), table),
+
   ioctl(file: KernelFile, request: number, arg: number, process: Process): Task<number> {
     return bufferIoctl(bufOf(file), request, arg, process);
   },
@@ -103,6 +107,7 @@ function* releaseBuffer(buf: DmaBuf): Task {
     return;
   }
   yield* buf.ops.release(buf);
+  if (buf.ownsResv) yield* buf.resv.fini();
   const left = yield* buf.attachments.read();
   if (left.length > 0) {
     scheduler.warn('dma_buf_release', `${left.length} attachments are still on the list`);

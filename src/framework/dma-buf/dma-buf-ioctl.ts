@@ -11,12 +11,13 @@ import {
   DmaBufError,
   type DmaDirection,
   dmaBufSync,
-  userAddr,
 } from '../../base/index.ts';
 import type { Task } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import { setName } from './dma-buf-name.ts';
+import { exportSyncFile, importSyncFile } from './dma-buf-sync-file.ts';
 import type { Process } from '../user/process.ts';
+import { copyFromUser } from '../user/user-copy.ts';
 
 /**
  * Does what the command says.
@@ -42,6 +43,12 @@ export function* bufferIoctl(
     case DMA_BUF_IOCTL.SET_NAME_B:
       yield* setName(buf, arg, process);
       return 0;
+    case DMA_BUF_IOCTL.EXPORT_SYNC_FILE:
+      yield* exportSyncFile(buf, arg, process);
+      return 0;
+    case DMA_BUF_IOCTL.IMPORT_SYNC_FILE:
+      yield* importSyncFile(buf, arg, process);
+      return 0;
     default:
       throw new DmaBufError('ENOTTY', 'ioctl', 'no-such-dma-buf-command');
   }
@@ -49,8 +56,7 @@ export function* bufferIoctl(
 
 /** Begins and ends are not counted: the exporter hears of each. */
 function* sync(buf: DmaBuf, arg: number, process: Process): Task {
-  const bytes = yield* process.mm.load(userAddr(arg), dmaBufSync.size);
-  const { flags } = dmaBufSync.decode(bytes);
+  const { flags } = yield* copyFromUser(process, arg, dmaBufSync);
   const direction = directionOf(flags);
   if ((flags & BigInt(DMA_BUF_SYNC.END)) === 0n) yield* buf.beginCpuAccess(direction);
   else yield* buf.endCpuAccess(direction);

@@ -4,7 +4,7 @@
  * @source `dma_buf_set_name()`, drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A.7
  */
 
-import { DMA_BUF_NAME_LEN, DmaBufError, PAGE_SIZE, userAddr } from '../../base/index.ts';
+import { DMA_BUF_NAME_LEN, DmaBufError, PAGE_SIZE, type UserAddr } from '../../base/index.ts';
 import type { Task } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { Process } from '../user/process.ts';
@@ -29,11 +29,12 @@ export function* setName(buf: DmaBuf, arg: number, process: Process): Task {
 /** A string of user space, a character for each byte; null if no NUL comes in time. */
 function* userString(process: Process, arg: number): Task<string | null> {
   let text = '';
-  // No byte after the NUL is touched on a page that the string does not reach.
+  // Whatever the address, the load says whether it is one. A page that the string does not reach
+  // is not touched.
   while (text.length < DMA_BUF_NAME_LEN) {
     const at = arg + text.length;
     const length = Math.min(DMA_BUF_NAME_LEN - text.length, PAGE_SIZE - (at % PAGE_SIZE));
-    for (const byte of yield* process.mm.load(userAddr(at), length)) {
+    for (const byte of yield* process.mm.load(at as UserAddr, length)) {
       if (byte === 0) return text;
       text += String.fromCharCode(byte);
     }

@@ -8,7 +8,19 @@
  * @source `dma_buf_poll()`, drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A.9
  */
 
-import { type Access, Cell, PreemptStep, type Scheduler, wholeCell } from '../../machine/index.ts';
+import {
+  type Access,
+  type Atomic,
+  Cell,
+  PreemptStep,
+  type Scheduler,
+  type Task,
+  wholeCell,
+} from '../../machine/index.ts';
+import type { DmaBuf } from './dma-buf.ts';
+import type { DmaFence } from '../fence/dma-fence.ts';
+import { dmaResvUsageRw } from '../fence/dma-resv.ts';
+import { POLLIN, POLLOUT, type PollTable } from '../vfs/poll-table.ts';
 
 /** The two slots (`cb_in`, `cb_out`). Its value is the events whose slot is taken. */
 export class PollSlots extends Cell<number> {
@@ -30,6 +42,48 @@ export class PollSlots extends Cell<number> {
   clear(event: number): PreemptStep<boolean> {
     return new ChangeSlot(this, event, false);
   }
+}
+
+/**
+ * Which of the events asked for are there. Leaves a callback at the first fence that is in the way.
+ *
+ * @context May sleep: takes the reservation, uninterruptibly.
+ */
+export function* pollBuffer(buf: DmaBuf, table: PollTable): Task<number> {
+  yield* table.wait(buf.poll);
+  let events = table.events & (POLLIN | POLLOUT);
+  if (events === 0) return 0;
+  yield* buf.resv.lock();
+  // The kernel's order: writing first.
+  for (const event of [POLLOUT, POLLIN]) {
+    if ((events & event) !== 0 && !(yield* pollOne(buf, event))) events &= ~event;
+  }
+  yield* buf.resv.unlock();
+  return events;
+}
+
+/** True if the event is there. */
+function* pollOne(buf: DmaBuf, event: number): Task<boolean> {
+  if (!(yield* buf.pollSlots.take(event))) return false;
+  // The callback's own reference: the buffer stays until the fence signals.
+  yield* buf.file.get();
+  const iter = buf.resv.iterate(dmaResvUsageRw(event === POLLOUT));
+  for (let at = yield* iter.first(); at !== null; at = yield* iter.next()) {
+    const fence = at;
+    yield* fence.get();
+    if (yield* fence.addCallback(() => pollCallback(buf, event, fence))) return false;
+    yield* fence.put();
+  }
+  yield* pollCallback(buf, event, null);
+  return true;
+}
+
+/** Wakes who waits, gives slot and references back. Nothing is armed anew: who woke polls again. */
+function* pollCallback(buf: DmaBuf, event: number, fence: DmaFence | null): Atomic {
+  yield* buf.poll.wake();
+  yield* buf.pollSlots.clear(event);
+  if (fence !== null) yield* fence.put();
+  yield* buf.file.put();
 }
 
 class ReadSlots extends PreemptStep<number> {
