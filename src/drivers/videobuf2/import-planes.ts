@@ -65,7 +65,9 @@ export function* importPlanes(
  */
 export function* releasePlanes(buffer: Vb2Buffer): Task {
   const { planes } = yield* buffer.read();
-  yield* updatePlanes(buffer, ({ minLength }) => ({ ...PLANE_EMPTY, minLength }));
+  yield* updatePlanes(buffer, (plane) => {
+    return plane.imported === null ? plane : { ...PLANE_EMPTY, minLength: plane.minLength };
+  });
   for (const { dbuf, imported, isDuplicate } of planes) {
     if (dbuf === null || imported === null) continue;
     if (!isDuplicate) {
