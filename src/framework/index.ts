@@ -51,8 +51,9 @@ export {
   SWIOTLB_SLOT_SIZE,
   swiotlbInit,
 } from './dma/swiotlb.ts';
-export { DmaResv, type DmaResvUsage } from './fence/dma-resv.ts';
-export { FD_MAX, FdTable } from './vfs/fd-table.ts';
+export { DmaResv, dmaResvUsageRw, type DmaResvUsage } from './fence/dma-resv.ts';
+export { DmaResvIter } from './fence/resv-iter.ts';
+export { type Descriptor, type DescriptorOptions, FD_MAX, FdTable } from './vfs/fd-table.ts';
 export { type FileOperations, type FileStat, KernelFile, type OpenMode } from './vfs/file.ts';
 export { Kernel, type KernelOptions } from './kernel.ts';
 export {
@@ -73,7 +74,7 @@ export {
   hostBridgesAllow,
 } from './p2pdma/p2pdma-host-bridges.ts';
 export { P2pdma, type P2pProvider, pciP2pdmaBusAddrMap } from './p2pdma/p2pdma-provider.ts';
-export { Process, type UserPages } from './user/process.ts';
+export { Process, type ProcessOptions, type UserPages } from './user/process.ts';
 export type { SgEntry, SgTable } from './dma/scatterlist.ts';
 export { type Work, WorkQueue } from './work-queue.ts';
 export {
@@ -116,3 +117,9 @@ export {
   reserveMemory,
 } from './dma/dma-coherent.ts';
 export { dmaMapCoherent, dmaUnmapCoherent } from './dma/dma-map-coherent.ts';
+export { type MmapRequest, MSG, type PollRequest, type ReceivedMessage, type Sys } from './user/sys.ts';
+export { ModelSys } from './user/model-sys.ts';
+export { userPointer } from './user/user-copy.ts';
+export { Memfd } from './vfs/memfd.ts';
+export { MemfdFile, memfdCreate, memfdOf } from './vfs/memfd-file.ts';
+export { UnixSocket } from './vfs/unix-socket.ts';

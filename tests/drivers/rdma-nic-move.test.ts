@@ -74,7 +74,7 @@ class FakeMover implements DmaBufOps<FakeMover> {
       const from = yield* this.place.read();
       yield* this.place.write(from === 0 ? 1 : 0);
       const fence = this.nextFence();
-      resv.reserveFences(1);
+      yield* resv.reserveFences(1);
       yield* resv.addFence(fence, 'kernel');
       yield* this.copier.queue(() => this.copy(from, fence));
     }

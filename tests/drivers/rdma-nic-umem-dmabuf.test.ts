@@ -220,7 +220,7 @@ describe('mapPages', () => {
       0,
     );
     yield* umem.resv.lock();
-    umem.resv.reserveFences(1);
+    yield* umem.resv.reserveFences(1);
     yield* umem.resv.addFence(moved, 'kernel');
     yield* umem.mapPages();
     yield* umem.resv.unlock();

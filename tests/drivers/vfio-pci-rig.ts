@@ -170,7 +170,7 @@ export class FakeImporter {
   private *coverWork({ buf }: Attachment): Task {
     const origin = { driver: 'fake', timeline: this.device.name, context: 1, seqno: 1 };
     this.fence = new DmaFence(this.rig.kernel, origin);
-    buf.resv.reserveFences(1);
+    yield* buf.resv.reserveFences(1);
     yield* buf.resv.addFence(this.fence, 'bookkeep');
   }
 }

@@ -97,7 +97,7 @@ describe('A move', () => {
     const origin = { driver: 'card', timeline: 'jobs', context: 1, seqno: 1 };
     const fence = new DmaFence(rig.kernel, origin);
     function* coverWork({ buf: { resv } }: Attachment): Task {
-      resv.reserveFences(1);
+      yield* resv.reserveFences(1);
       yield* resv.addFence(fence, 'bookkeep');
     }
     rig.do(buf.dynamicAttach(rig.at('03:00.0'), fakeImporter(order, coverWork)));

@@ -127,7 +127,7 @@ describe('A fence of a move under way', () => {
     const origin = { driver: 'mover', timeline: 'copy', context: 1, seqno: 1 };
     const fence = new DmaFence(rig.kernel, origin);
     function* publish(): Task {
-      buf.resv.reserveFences(1);
+      yield* buf.resv.reserveFences(1);
       yield* buf.resv.addFence(fence, usage);
     }
     rig.do(locked(buf.resv, publish()));
@@ -164,7 +164,7 @@ describe('A fence of a move under way', () => {
     const origin = { driver: 'mover', timeline: 'copy', context: 1, seqno: 1 };
     const fence = new DmaFence(rig.kernel, origin);
     function* program(): Task<SgTable> {
-      buf.resv.reserveFences(1);
+      yield* buf.resv.reserveFences(1);
       yield* buf.resv.addFence(fence, 'kernel');
       yield* fence.signal(-5);
       return yield* attachment.mapAttachment('to-device');

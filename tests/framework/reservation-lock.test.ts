@@ -40,14 +40,14 @@ function* unmapOnly({ buf, attachment }: World): Task {
 
 function* addOnly({ rig, buf }: World): Task {
   yield* buf.resv.lock();
-  buf.resv.reserveFences(1);
+  yield* buf.resv.reserveFences(1);
   const fence = new DmaFence(rig.kernel, { driver: 'd', timeline: 't', context: 1, seqno: 1 });
   yield* buf.resv.lockCell.unlock();
   yield* buf.resv.addFence(fence, 'read');
 }
 
 function* reserveOnly({ buf }: World): Task {
-  buf.resv.reserveFences(1);
+  yield* buf.resv.reserveFences(1);
 }
 
 /** A table of the helper for device memory. */

@@ -13,7 +13,7 @@ import {
   type DrmVgemFenceSignal,
   drmVgemFenceSignal,
 } from '../../base/index.ts';
-import { DmaFence, type Kernel } from '../../framework/index.ts';
+import { DmaFence, type DmaResv, type Kernel } from '../../framework/index.ts';
 import {
   type Access,
   type Cell,
@@ -78,24 +78,35 @@ function* attach(file: DrmFile, args: DrmVgemFenceAttach): Task<Partial<DrmVgemF
   const object = yield* gemObjectLookup(file, handle, 'VGEM_FENCE_ATTACH');
   try {
     const fence = yield* createFence(file.kernel);
-    const { resv } = object;
-    // A writer is in everybody's way, a reader in the way of writers.
-    if (!(yield* resv.testSignaled(isWrite ? 'read' : 'write'))) {
+    let outFence: number;
+    try {
+      yield* addToResv(object.resv, fence, isWrite);
+      outFence = yield* fencesOf(file).change('number fence', (all) => {
+        const number = all.size + 1;
+        return [new Map([...all, [number, fence]]), number];
+      });
+    } catch (error) {
       yield* fence.signal();
       yield* fence.put();
-      throw new DmaBufError('EBUSY', 'VGEM_FENCE_ATTACH', 'conflicting-fence-is-pending');
+      throw error;
     }
-    yield* resv.lock();
-    resv.reserveFences(1);
-    yield* resv.addFence(fence, isWrite ? 'write' : 'read');
-    yield* resv.unlock();
-    const outFence = yield* fencesOf(file).change('number fence', (all) => {
-      const number = all.size + 1;
-      return [new Map([...all, [number, fence]]), number];
-    });
     return { outFence };
   } finally {
     yield* object.put();
+  }
+}
+
+/** A writer is in everybody's way, a reader in the way of writers. */
+function* addToResv(resv: DmaResv, fence: DmaFence, isWrite: boolean): Task {
+  if (!(yield* resv.testSignaled(isWrite ? 'read' : 'write'))) {
+    throw new DmaBufError('EBUSY', 'VGEM_FENCE_ATTACH', 'conflicting-fence-is-pending');
+  }
+  yield* resv.lock();
+  try {
+    yield* resv.reserveFences(1);
+    yield* resv.addFence(fence, isWrite ? 'write' : 'read');
+  } finally {
+    yield* resv.unlock();
   }
 }
 

@@ -40,6 +40,7 @@ import {
   type Task,
   type WirePort,
 } from '../../machine/index.ts';
+import { coverAccesses } from './cover-accesses.ts';
 import { type EngineEvents, RdmaEngine } from './engine.ts';
 import { KeyTable } from './key-table.ts';
 import {
@@ -249,10 +250,8 @@ export class RdmaNic implements EngineEvents {
    */
   protected *stop(gate: RegionGate, resv: DmaResv): Task<boolean> {
     const { isIdle, fence } = yield* gate.close();
-    if (fence !== null) {
-      yield* resv.reserveFences(1);
-      yield* resv.addFence(fence, 'bookkeep');
-    }
+    // The engine drops its reference when it has signaled, perhaps before the fence is added.
+    if (fence !== null) yield* coverAccesses(fence.hold(), resv);
     return isIdle;
   }
 

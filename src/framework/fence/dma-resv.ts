@@ -7,33 +7,44 @@
 
 import { DmaBufError } from '../../base/index.ts';
 import {
-  type Access,
   type AcquireContext,
   type Atomic,
   Cell,
-  type Look,
-  PreemptStep,
+  type PreemptStep,
   type SleepStep,
   type Task,
   WwMutex,
   type WwResult,
-  wholeCell,
 } from '../../machine/index.ts';
-import type { DmaFence } from './dma-fence.ts';
 import type { Kernel } from '../kernel.ts';
+import type { DmaFence } from './dma-fence.ts';
+import { DmaFenceArray } from './dma-fence-array.ts';
+import { describeFence } from './fence-describe.ts';
+import { DmaResvIter } from './resv-iter.ts';
+import {
+  AddFence,
+  type DmaResvUsage,
+  ExchangeTable,
+  type FenceList,
+  type FenceTable,
+  Reallocate,
+  ReplaceFences,
+  replaces,
+  type ResvEntry,
+  slotsFor,
+} from './resv-list.ts';
+
+export type { DmaResvUsage } from './resv-list.ts';
+
+const EMPTY: FenceTable = { table: 0, entries: [] };
 
 /**
- * What a fence stands for. A query for one usage finds it and all before it: `kernel`, memory being
- * moved or cleared; `write` and `read`, implicit synchronisation; `bookkeep`, everything else that
- * uses the memory.
+ * What somebody who is about to write, or to read, has to wait for.
+ *
+ * @source `dma_resv_usage_rw()`
  */
-export type DmaResvUsage = 'kernel' | 'write' | 'read' | 'bookkeep';
-
-const RANK: Readonly<Record<DmaResvUsage, number>> = { kernel: 0, write: 1, read: 2, bookkeep: 3 };
-
-interface Entry {
-  readonly fence: DmaFence;
-  readonly usage: DmaResvUsage;
+export function dmaResvUsageRw(isWrite: boolean): DmaResvUsage {
+  return isWrite ? 'read' : 'write';
 }
 
 /** `struct dma_resv`. */
@@ -41,14 +52,16 @@ export class DmaResv {
   /** The lock. */
   readonly lockCell: WwMutex;
   private readonly kernel: Kernel;
-  private readonly fences: FenceList;
-  /** Slots that may be filled without allocating; lost at unlock. Guarded by the lock. */
+  private readonly list: FenceList;
+  /** Slots of the table. Guarded by the lock. */
+  private slots = 0;
+  /** Slots that were asked for and are not filled; lost at unlock. Guarded by the lock. */
   private reserved = 0;
 
   constructor(kernel: Kernel, name: string) {
     this.kernel = kernel;
-    this.lockCell = new WwMutex(kernel.scheduler, `${name} resv`);
-    this.fences = new Cell<readonly Entry[]>(kernel.scheduler, `${name} fences`, []);
+    this.lockCell = new WwMutex(kernel.scheduler, `${name} resv`, kernel.reservationClass);
+    this.list = new Cell<FenceTable>(kernel.scheduler, `${name} fences`, EMPTY);
   }
 
   /**
@@ -63,6 +76,17 @@ export class DmaResv {
   }
 
   /**
+   * As {@link lock}; a signal ends the wait.
+   *
+   * @throws {@link DmaBufError} `EINTR`.
+   * @context As there.
+   * @source `dma_resv_lock_interruptible()`
+   */
+  *lockInterruptible(ctx: AcquireContext | null = null): Task<WwResult> {
+    return yield* this.orInterrupted(this.lockCell.lock(ctx));
+  }
+
+  /**
    * Takes the lock after `EDEADLK`, holding nothing.
    *
    * @context May sleep.
@@ -73,13 +97,39 @@ export class DmaResv {
   }
 
   /**
+   * As {@link lockSlow}; a signal ends the wait.
+   *
+   * @throws {@link DmaBufError} `EINTR`.
+   * @context As there.
+   * @source `dma_resv_lock_slow_interruptible()`
+   */
+  *lockSlowInterruptible(ctx: AcquireContext): Task<WwResult> {
+    return yield* this.orInterrupted(this.lockCell.lockSlow(ctx));
+  }
+
+  /**
+   * Takes the lock if it is free, without a context. True if it did.
+   *
+   * @context Any that may hold a sleeping lock.
+   * @source `dma_resv_trylock()`
+   */
+  trylock(): PreemptStep<boolean> {
+    return this.lockCell.trylock();
+  }
+
+  /** The context that the lock is held under. @source `dma_resv_locking_ctx()` */
+  get lockingCtx(): AcquireContext | null {
+    return this.lockCell.value.ctx;
+  }
+
+  /**
    * Gives the lock back. Slots reserved and not used are gone then.
    *
    * @context Any; the caller holds the lock.
    * @source `dma_resv_unlock()`
    */
   *unlock(): Atomic {
-    if (this.lockCell.isHeldBy(this.kernel.scheduler.current)) this.reserved = 0;
+    if (this.lockCell.isHeldBy(this.kernel.scheduler.current)) this.resetMaxFences();
     yield* this.lockCell.unlock();
   }
 
@@ -89,27 +139,55 @@ export class DmaResv {
     this.kernel.scheduler.warn(call, `called without ${this.lockCell.name}`);
   }
 
+  /** Fences that the table has room for. Only for who holds the lock. */
+  get maxFences(): number {
+    return this.slots;
+  }
+
   /**
-   * Makes room for `count` more fences.
+   * Takes all room away that is not filled.
+   *
+   * @context The caller holds the lock.
+   * @source `dma_resv_reset_max_fences()`
+   */
+  resetMaxFences(): void {
+    this.slots = this.list.value.entries.length;
+    this.reserved = 0;
+  }
+
+  /**
+   * Makes room for `count` more fences. Signaled ones make way if the table has to grow.
    *
    * @param count - At least 1.
-   * @throws {@link DmaBufError} `EINVAL`, with a kernel warning, for none.
+   * @throws {@link DmaBufError} `EINVAL`, with a kernel warning, for none; `ENOMEM`.
    * @context The caller holds the lock.
    * @source `dma_resv_reserve_fences()`
    */
-  reserveFences(count: number): void {
-    const { scheduler } = this.kernel;
+  *reserveFences(count: number): Atomic {
+    const { scheduler, slab } = this.kernel;
     this.assertHeld('dma_resv_reserve_fences');
     if (count < 1) {
       scheduler.warn('dma_resv_reserve_fences', 'room for no fence at all');
       throw new DmaBufError('EINVAL', 'reserveFences', 'room-for-no-fence');
+    }
+    const { entries } = this.list.value;
+    if (this.slots === 0 || entries.length + count > this.slots) {
+      if (!(yield* slab.alloc())) {
+        throw new DmaBufError('ENOMEM', 'reserveFences', 'no-memory-for-fences');
+      }
+      this.slots = slotsFor(entries.length, this.slots, count);
+      for (const { fence } of entries) yield* askDriver(fence);
+      yield* putAll(yield* new Reallocate(this.list));
     }
     this.reserved = Math.max(this.reserved, count);
   }
 
   /**
    * Adds a fence. It replaces one of the same context that it comes after, if that had the same or
-   * a weaker usage, or any that is signaled.
+   * a weaker usage, or any that is signaled. A container is a kernel warning: add what is inside.
+   *
+   * DIFFERS: Linux stops only when the table is full, and a table mostly has more slots than were
+   * asked for. A fence that gets one of those is a kernel warning here.
    *
    * @context The caller holds the lock and has reserved room; without, the kernel stops (BUG).
    * @source `dma_resv_add_fence()`
@@ -117,16 +195,90 @@ export class DmaResv {
   *addFence(fence: DmaFence, usage: DmaResvUsage): Atomic {
     const { scheduler } = this.kernel;
     this.assertHeld('dma_resv_add_fence');
-    if (this.reserved === 0) {
-      scheduler.oops('dma_resv_add_fence: no slot was reserved for the fence');
+    if (fence.isContainer) scheduler.warn('dma_resv_add_fence', `${fence.name} is a container`);
+    const entry = { fence, usage };
+    for (const old of this.list.value.entries) {
+      if (replaces(entry, old) || (yield* askDriver(old.fence))) break;
     }
-    if (yield* new AddFence(this.fences, { fence, usage })) this.reserved -= 1;
+    const { replaced } = yield* new AddFence(this.list, entry, this.slots);
+    if (replaced === null) {
+      if (this.reserved === 0) {
+        scheduler.warn('dma_resv_add_fence', 'more fences than room was made for');
+      }
+      this.reserved = Math.max(this.reserved - 1, 0);
+    }
     scheduler.record?.({
       kind: 'resv.add-fence',
       resv: this.lockCell.id,
       fence: fence.number,
       usage,
     });
+    if (replaced !== null) yield* replaced.put();
+  }
+
+  /**
+   * Puts `fence` in the place of every fence of a context, if there are such.
+   *
+   * @context The caller holds the lock.
+   * @source `dma_resv_replace_fences()`
+   */
+  *replaceFences(context: number, fence: DmaFence, usage: DmaResvUsage): Atomic {
+    this.assertHeld('dma_resv_replace_fences');
+    yield* putAll(yield* new ReplaceFences(this.list, context, { fence, usage }));
+  }
+
+  /**
+   * Takes over the pending fences of another reservation; what was here is gone.
+   *
+   * @throws {@link DmaBufError} `ENOMEM`; nothing is changed.
+   * @context May sleep, to allocate. The caller holds this lock; the other need not be held.
+   * @source `dma_resv_copy_fences()`
+   */
+  *copyFences(from: DmaResv): Task {
+    this.assertHeld('dma_resv_copy_fences');
+    const entries = yield* from.collect('bookkeep');
+    this.slots = entries.length;
+    this.reserved = 0;
+    yield* putAll(yield* new ExchangeTable(this.list, entries));
+  }
+
+  /**
+   * A walk through the fences up to `usage`.
+   *
+   * @source `dma_resv_iter_begin()`
+   */
+  iterate(usage: DmaResvUsage): DmaResvIter {
+    return new DmaResvIter(this.list, usage, (call) => this.assertHeld(call));
+  }
+
+  /**
+   * The pending fences up to `usage`, as they are at one moment.
+   *
+   * @returns Each with a reference for the caller.
+   * @throws {@link DmaBufError} `ENOMEM`.
+   * @context May sleep, to allocate. With or without the lock.
+   * @source `dma_resv_get_fences()`
+   */
+  *getFences(usage: DmaResvUsage): Task<readonly DmaFence[]> {
+    return (yield* this.collect(usage)).map(({ fence }) => fence);
+  }
+
+  /**
+   * The pending fences up to `usage` as one: an array if there are several.
+   *
+   * @returns With a reference for the caller. Null: none is pending.
+   * @throws {@link DmaBufError} `ENOMEM`.
+   * @context May sleep, to allocate. With or without the lock.
+   * @source `dma_resv_get_singleton()`
+   */
+  *getSingleton(usage: DmaResvUsage): Task<DmaFence | null> {
+    const fences = yield* this.getFences(usage);
+    if (fences.length < 2) return fences[0] ?? null;
+    if (!(yield* this.kernel.slab.alloc())) {
+      yield* putAll(fences);
+      throw new DmaBufError('ENOMEM', 'getSingleton', 'no-memory-for-a-fence-array');
+    }
+    return new DmaFenceArray(this.kernel, fences, yield* this.kernel.fenceContexts.next(), 1);
   }
 
   /**
@@ -136,11 +288,36 @@ export class DmaResv {
    * @source `dma_resv_wait_timeout()`, uninterruptible and without a timeout
    */
   *wait(usage: DmaResvUsage): Task {
-    for (;;) {
-      const [pending] = yield* new PendingFences(this.fences, usage);
-      if (pending === undefined) return;
-      yield* pending.wait();
+    yield* this.waitTimeout(usage, false, Number.POSITIVE_INFINITY);
+  }
+
+  /**
+   * Waits for every fence up to `usage`, one after the other, all within one timeout; their errors
+   * do not matter.
+   *
+   * @param timeoutNs - Virtual time; Infinity waits for ever, 0 only looks.
+   * @returns What is left of the timeout, at least 1; 0: it is over and not all are signaled.
+   * @throws {@link DmaBufError} `ERESTARTSYS` a signal came; `EINVAL` for a negative timeout, if a
+   *   fence is pending.
+   * @context May sleep. With or without the lock.
+   * @source `dma_resv_wait_timeout()`
+   */
+  *waitTimeout(usage: DmaResvUsage, interruptible: boolean, timeoutNs: number): Task<number> {
+    const iter = this.iterate(usage);
+    let left = timeoutNs;
+    try {
+      let fence = yield* iter.firstUnlocked();
+      while (fence !== null) {
+        const got = yield* fence.waitTimeout(interruptible, left);
+        if (got === 0) return 0;
+        // A look stays a look, whatever came of the first one.
+        if (timeoutNs > 0) left = got;
+        fence = yield* iter.nextUnlocked();
+      }
+    } finally {
+      yield* iter.end();
     }
+    return Math.max(left, 1);
   }
 
   /**
@@ -150,72 +327,84 @@ export class DmaResv {
    * @source `dma_resv_test_signaled()`
    */
   *testSignaled(usage: DmaResvUsage): Atomic<boolean> {
-    return (yield* new PendingFences(this.fences, usage)).length === 0;
+    const iter = this.iterate(usage);
+    const pending = yield* iter.firstUnlocked();
+    yield* iter.end();
+    return pending === null;
+  }
+
+  /**
+   * Hands a deadline on to every pending fence up to `usage`.
+   *
+   * @param deadlineNs - Virtual time since boot.
+   * @context Any.
+   * @source `dma_resv_set_deadline()`
+   */
+  *setDeadline(usage: DmaResvUsage, deadlineNs: number): Atomic {
+    const iter = this.iterate(usage);
+    let fence = yield* iter.firstUnlocked();
+    for (; fence !== null; fence = yield* iter.nextUnlocked()) yield* fence.setDeadline(deadlineNs);
+  }
+
+  /**
+   * A line for each fence up to `read`, as debugfs shows them, without line ends.
+   *
+   * @context The caller holds the lock.
+   * @source `dma_resv_describe()`
+   */
+  *describe(): Atomic<readonly string[]> {
+    const lines: string[] = [];
+    const iter = this.iterate('read');
+    for (let fence = yield* iter.first(); fence !== null; fence = yield* iter.next()) {
+      lines.push(`\t${iter.fenceUsage} fence:${yield* describeFence(fence)}`);
+    }
+    return lines;
+  }
+
+  /**
+   * Lets all fences go. Nobody uses the reservation any more.
+   *
+   * @context Any.
+   * @source `dma_resv_fini()`
+   */
+  *fini(): Atomic {
+    this.slots = 0;
+    if (this.list.value.entries.length === 0) return;
+    yield* putAll(yield* new ExchangeTable(this.list, []));
+  }
+
+  /** Pending fences with their usages and references, as they are at one moment. */
+  private *collect(usage: DmaResvUsage): Task<readonly ResvEntry[]> {
+    let found: ResvEntry[] = [];
+    const iter = this.iterate(usage);
+    let fence = yield* iter.firstUnlocked();
+    for (; fence !== null; fence = yield* iter.nextUnlocked()) {
+      if (iter.isRestarted) {
+        yield* putAll(found.map((entry) => entry.fence));
+        found = [];
+        if (!(yield* this.kernel.slab.alloc())) {
+          yield* iter.end();
+          throw new DmaBufError('ENOMEM', 'getFences', 'no-memory-for-a-snapshot');
+        }
+      }
+      found.push({ fence: fence.hold(), usage: iter.fenceUsage });
+    }
+    return found;
+  }
+
+  private *orInterrupted(step: SleepStep<WwResult>): Task<WwResult> {
+    const got = yield* this.kernel.signals.tryInterruptible(step);
+    if (got !== null) return got.result;
+    throw new DmaBufError('EINTR', 'lock', 'reservation-lock-interrupted');
   }
 }
 
-/** The fences in a reservation. */
-type FenceList = Cell<readonly Entry[]>;
-
-class PendingFences extends PreemptStep<readonly DmaFence[]> {
-  readonly cell: FenceList;
-  private readonly usage: DmaResvUsage;
-
-  constructor(cell: FenceList, usage: DmaResvUsage) {
-    super();
-    this.cell = cell;
-    this.usage = usage;
-  }
-
-  get verb(): string {
-    return 'look for pending fences';
-  }
-
-  override accesses(look: Look): readonly Access[] {
-    return [wholeCell(this.cell, 'R'), ...look(this.cell).map((e) => wholeCell(e.fence, 'R'))];
-  }
-
-  apply(): readonly DmaFence[] {
-    return this.cell.value
-      .filter(({ fence, usage }) => RANK[usage] <= RANK[this.usage] && !fence.value.signaled)
-      .map(({ fence }) => fence);
-  }
+/** Lets a driver that knows more than the flag signal its fence. True if it is signaled. */
+function* askDriver(fence: DmaFence): Atomic<boolean> {
+  if (fence.ops.signaled === undefined || fence.value.signaled) return fence.value.signaled;
+  return yield* fence.isSignaled();
 }
 
-/** Adds a fence. True if it took a slot; false if it replaced another. */
-class AddFence extends PreemptStep<boolean> {
-  readonly cell: FenceList;
-  private readonly entry: Entry;
-
-  constructor(cell: FenceList, entry: Entry) {
-    super();
-    this.cell = cell;
-    this.entry = entry;
-  }
-
-  get verb(): string {
-    return 'add fence';
-  }
-
-  override accesses(look: Look): readonly Access[] {
-    return [wholeCell(this.cell, 'W'), ...look(this.cell).map((e) => wholeCell(e.fence, 'R'))];
-  }
-
-  apply(): boolean {
-    const before = this.cell.value;
-    const at = before.findIndex((old) => replaces(this.entry, old));
-    this.cell.value = at < 0 ? [...before, this.entry] : before.with(at, this.entry);
-    return at < 0;
-  }
-}
-
-function replaces(added: Entry, old: Entry): boolean {
-  if (old.fence.value.signaled) return true;
-  const one = added.fence.origin;
-  const other = old.fence.origin;
-  return (
-    one.context === other.context &&
-    RANK[old.usage] >= RANK[added.usage] &&
-    (added.fence === old.fence || one.seqno > other.seqno)
-  );
+function* putAll(fences: readonly DmaFence[]): Atomic {
+  for (const fence of fences) yield* fence.put();
 }

@@ -70,9 +70,18 @@ export class Signals extends Cell<ReadonlySet<Actor>> {
    * @source `wait_event_interruptible()`
    */
   *interruptible<R>(step: SleepStep<R>, call: string): Task<R> {
-    const got = yield* new Interruptible(this, step);
+    const got = yield* this.tryInterruptible(step);
     if (got !== null) return got.result;
     throw new DmaBufError('ERESTARTSYS', call, 'interrupted-by-a-signal');
+  }
+
+  /**
+   * As {@link interruptible}; null: a signal came first.
+   *
+   * @context May sleep.
+   */
+  tryInterruptible<R>(step: SleepStep<R>): SleepStep<{ readonly result: R } | null> {
+    return new Interruptible(this, step);
   }
 }
 

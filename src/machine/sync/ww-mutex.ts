@@ -18,18 +18,76 @@ import { type Access, type Look, PreemptStep, SleepStep, wholeCell } from '../ta
 
 /**
  * `struct ww_acquire_ctx`: the age of one attempt to take several locks, and what it has so far.
+ * Only its own task touches it. What it is used for wrongly is a kernel warning, as with
+ * `CONFIG_DEBUG_MUTEXES`.
  */
-export interface AcquireContext {
+export class AcquireContext {
+  readonly cls: WwClass;
   /** Smaller is older. */
   readonly stamp: number;
   /** Locks held under this context. */
-  acquired: number;
+  acquired = 0;
+  /** The lock that said `EDEADLK`: the next to take, with nothing else held. */
+  contending: WwMutex | null = null;
+  private isDone = false;
+  private isFinished = false;
+
+  constructor(cls: WwClass, stamp: number) {
+    this.cls = cls;
+    this.stamp = stamp;
+  }
+
+  /**
+   * Says that no further lock will be taken.
+   *
+   * @source `ww_acquire_done()`
+   */
+  done(): void {
+    if (this.isDone) this.warn('ww_acquire_done', 'said twice');
+    this.isDone = true;
+  }
+
+  /**
+   * Ends the attempt. All its locks are given back.
+   *
+   * @source `ww_acquire_fini()`
+   */
+  fini(): void {
+    if (this.acquired > 0) this.warn('ww_acquire_fini', `${this.acquired} locks are still held`);
+    this.isFinished = true;
+  }
+
+  /** For {@link WwMutex}: looks at the rules when a lock has been taken, or is about to be. */
+  check(lock: WwMutex, slow: boolean): void {
+    const call = slow ? 'ww_mutex_lock_slow' : 'ww_mutex_lock';
+    if (this.isFinished) this.warn(call, `${lock.name}: the context has ended`);
+    else if (this.isDone) this.warn(call, `${lock.name} is taken after ww_acquire_done`);
+    if (lock.cls !== null && lock.cls !== this.cls) {
+      this.warn(call, `${lock.name} is of another class than its context`);
+    }
+    if (slow && this.contending === null) this.warn(call, `${lock.name} did not say EDEADLK`);
+    if (this.contending === null) return;
+    if (this.contending !== lock) {
+      this.warn(call, `${this.contending.name} said EDEADLK, and ${lock.name} is taken`);
+    }
+    if (this.acquired > 0) {
+      this.warn(call, `${this.acquired} locks are still held after EDEADLK`);
+    }
+    this.contending = null;
+  }
+
+  private warn(call: string, text: string): void {
+    this.cls.scheduler.warn(call, text);
+  }
 }
 
 /** `struct ww_class`: hands out contexts. Its value is the last stamp. */
 export class WwClass extends Cell<number> {
+  readonly scheduler: Scheduler;
+
   constructor(scheduler: Scheduler, name: string) {
     super(scheduler, name, 0);
+    this.scheduler = scheduler;
   }
 
   /** `ww_acquire_init()`: a new context, younger than all before. */
@@ -52,10 +110,13 @@ const FREE: WwHolder = { owner: null, ctx: null };
 /** A ww-mutex. */
 export class WwMutex extends Cell<WwHolder> {
   readonly scheduler: Scheduler;
+  /** Contexts for it are of this class; null: of any. */
+  readonly cls: WwClass | null;
 
-  constructor(scheduler: Scheduler, name: string) {
+  constructor(scheduler: Scheduler, name: string, cls: WwClass | null = null) {
     super(scheduler, name, FREE);
     this.scheduler = scheduler;
+    this.cls = cls;
   }
 
   /**
@@ -72,6 +133,11 @@ export class WwMutex extends Cell<WwHolder> {
   /** Takes the lock after `EDEADLK`, when nothing is held any more; only waits. */
   lockSlow(ctx: AcquireContext | null): SleepStep<WwResult> {
     return new WwLock(this, ctx, true);
+  }
+
+  /** Takes the lock, without a context, if it is free. True if it did. */
+  trylock(): PreemptStep<boolean> {
+    return new WwTrylock(this);
   }
 
   /** Gives the lock back. */
@@ -103,7 +169,7 @@ class AcquireInit extends PreemptStep<AcquireContext> {
 
   apply(): AcquireContext {
     this.cell.value += 1;
-    return { stamp: this.cell.value, acquired: 0 };
+    return new AcquireContext(this.cell, this.cell.value);
   }
 }
 
@@ -139,18 +205,12 @@ class WwLock extends SleepStep<WwResult> {
     const event = { lock: cell.name, id: cell.id };
     if (result !== 'locked') {
       const stamp = ctx?.stamp ?? 0;
+      if (ctx !== null && result === 'EDEADLK') ctx.contending = cell;
       cell.scheduler.record?.({ kind: 'lock.backoff', ...event, code: result, ctx: stamp });
       return result;
     }
-    cell.value = { owner: actor, ctx };
-    actor.holds(cell);
-    if (ctx !== null) ctx.acquired += 1;
-    cell.scheduler.record?.({
-      kind: 'lock.acquire',
-      ...event,
-      mode: 'exclusive',
-      ...(ctx === null ? {} : { ctx: ctx.stamp }),
-    });
+    ctx?.check(cell, this.slow);
+    take(cell, actor, ctx);
     return result;
   }
 
@@ -166,6 +226,44 @@ class WwLock extends SleepStep<WwResult> {
     if (ctx === null || holder === null || this.slow) return null;
     if (holder === ctx) return 'EALREADY';
     return ctx.acquired > 0 && holder.stamp < ctx.stamp ? 'EDEADLK' : null;
+  }
+}
+
+/** Makes `actor` the holder. */
+function take(cell: WwMutex, actor: Actor, ctx: AcquireContext | null): void {
+  cell.value = { owner: actor, ctx };
+  actor.holds(cell);
+  if (ctx !== null) ctx.acquired += 1;
+  cell.scheduler.record?.({
+    kind: 'lock.acquire',
+    lock: cell.name,
+    id: cell.id,
+    mode: 'exclusive',
+    ...(ctx === null ? {} : { ctx: ctx.stamp }),
+  });
+}
+
+class WwTrylock extends PreemptStep<boolean> {
+  get verb(): string {
+    return 'trylock';
+  }
+
+  readonly cell: WwMutex;
+
+  constructor(cell: WwMutex) {
+    super();
+    this.cell = cell;
+  }
+
+  override accesses(look: Look): readonly Access[] {
+    return [wholeCell(this.cell, look(this.cell).owner === null ? 'W' : 'R')];
+  }
+
+  apply(actor: Actor): boolean {
+    const { cell } = this;
+    if (cell.value.owner !== null) return false;
+    take(cell, actor, null);
+    return true;
   }
 }
 
