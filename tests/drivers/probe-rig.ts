@@ -8,6 +8,7 @@ import {
   type DmaBufError,
   isDmaBufError,
   PAGE_SIZE,
+  type PhysAddr,
   PROBE_IOCTL,
   type ProbeAttach,
   probeAttach,
@@ -67,7 +68,7 @@ export class ProbeRig extends VfioRig {
 
 function* fill(vma: Vma, phys: number): Task {
   const pages = Array.from({ length: vma.pages }, (_, i) => ({
-    phys: (phys + i * PAGE_SIZE) as never,
+    phys: (phys + i * PAGE_SIZE) as PhysAddr,
     kind: 'ram' as const,
   }));
   yield* vma.insertPages(0, pages);
@@ -81,6 +82,7 @@ export class ProbeProgram {
   readonly fd: number;
   /** Where its memory begins. */
   readonly base: UserAddr;
+  private readOnly = 0;
 
   constructor(rig: ProbeRig, process: Process, file: KernelFile, fd: number, base: UserAddr) {
     this.rig = rig;
@@ -211,12 +213,41 @@ export class ProbeProgram {
     yield* this.call('FENCE_SIGNAL', probeFenceSignal, { fence, error });
   }
 
+  /** Signals with a struct at another place: the program has several threads. */
+  *signalElsewhere(fence: number): Task {
+    const at = userAddr(this.base + MEMORY_SIZE - PAGE_SIZE);
+    yield* this.process.mm.store(at, probeFenceSignal.encode({ fence }));
+    yield* this.raw(PROBE_IOCTL.FENCE_SIGNAL, at);
+  }
+
+  *failsVmap(buffer: number): Task<DmaBufError> {
+    return yield* this.fails('VMAP', probeVmap, { import: buffer });
+  }
+
   /** How many fences there are up to a usage. */
   *fences(buffer: number, usage: number): Task<number> {
     const args = { import: buffer, usage, fences: this.listsAt, capacity: 32 };
     const { count } = yield* this.call('FENCES', probeFences, args);
     expect(yield* this.list(probeFence, count)).toHaveLength(count);
     return count;
+  }
+
+  /** A page of its memory once more, not to be written through: where it is. */
+  *readOnlyPage(): Task<UserAddr> {
+    const { process, rig } = this;
+    const { phys } = yield* process.allocate(PAGE_SIZE);
+    this.readOnly = phys;
+    const vma = yield* process.mm.map(
+      { size: PAGE_SIZE, pgoff: 0, read: true, write: false, isShared: true, file: null },
+      (made) => fill(made, phys),
+    );
+    expect(rig.machine.memory.pagesInUse).toBeGreaterThan(0);
+    return vma.start;
+  }
+
+  /** Puts bytes into that page by another way. */
+  *putReadOnly(bytes: Uint8Array): Task {
+    yield* this.rig.machine.cpu.store(this.readOnly as PhysAddr, bytes);
   }
 
   /** The program ends; nothing must be left. */
