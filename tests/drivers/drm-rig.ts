@@ -57,7 +57,7 @@ export class Program {
   *scratch(): Task<UserAddr> {
     if (this.page !== null) return this.page;
     const { phys } = yield* this.process.allocate(PAGE_SIZE);
-    const request = { size: PAGE_SIZE, pgoff: 0, read: true, write: true, isShared: false };
+    const request = { size: PAGE_SIZE, pgoff: 0, read: true, write: true, isShared: true };
     const vma = yield* this.process.mm.map({ ...request, file: null }, (map) =>
       map.insertPages(0, [{ phys, kind: 'ram' }]),
     );
@@ -167,5 +167,11 @@ export class DrmRig extends KernelRig {
     super(spec);
     this.vgem = vgemDevice(this.kernel);
     this.app = new Program(this, 'painter');
+  }
+
+  /** Makes the n-th step from now on that can fail for want of something fail. */
+  failNth(n: number): void {
+    const { scheduler } = this;
+    Object.assign(scheduler, { failAt: scheduler.fallible + n });
   }
 }

@@ -46,6 +46,7 @@ export abstract class GemObject {
   importAttach: Attachment | null = null;
   /** Files that may map it, by how many handles. */
   private readonly mappers: SpinLocked<ReadonlyMap<DrmFile, number>>;
+  private readonly ownResv: DmaResv;
   private readonly memory: Allocation;
 
   /** @context Whoever makes one asked for its memory before. */
@@ -64,7 +65,8 @@ export abstract class GemObject {
       new Map(),
       this.memory,
     );
-    this.resv = new DmaResv(dev.kernel, name);
+    this.ownResv = new DmaResv(dev.kernel, name);
+    this.resv = this.ownResv;
   }
 
   /**
@@ -140,6 +142,10 @@ export abstract class GemObject {
     if (!(yield* this.refs.put())) return;
     yield* this.free();
     yield* this.dev.offsets.remove(this);
+    if ((yield* this.dmaBuf.read()) !== null) {
+      this.dev.kernel.scheduler.warn('drm_gem_private_object_fini', 'the object has a dma-buf');
+    }
+    yield* this.ownResv.fini();
     yield* this.memory.free();
   }
 
