@@ -129,17 +129,29 @@ export class DmaBuf<P = unknown> {
   /**
    * Gives the buffer a descriptor, which takes over the caller's reference.
    *
+   * @param flags - Only `O_CLOEXEC` counts.
    * @throws {@link DmaBufError} `EMFILE`; the caller keeps its reference then.
    * @context May sleep.
    * @source `dma_buf_fd()`
    */
-  *fd(process: Process): Task<number> {
+  *fd(process: Process, flags = 0): Task<number> {
     assertNotHeld(this.resv, 'dma_buf_fd');
-    const fd = yield* process.fds.install(this.file);
+    const fd = yield* process.fds.reserve({ closeOnExec: (flags & O.CLOEXEC) !== 0 });
     if (fd === null) throw new DmaBufError('EMFILE', 'fd', 'descriptor-table-is-full');
-    const { number: buffer } = this;
-    this.kernel.scheduler.record?.({ kind: 'buffer.fd', buffer, process: process.name, fd });
+    yield* this.fdInstall(process, fd);
     return fd;
+  }
+
+  /**
+   * The same for a number that was reserved before. Cannot fail.
+   *
+   * @context Any.
+   * @source `dma_buf_fd_install()`
+   */
+  *fdInstall(process: Process, fd: number): Atomic {
+    const event = { buffer: this.number, process: process.name, fd };
+    this.kernel.scheduler.record?.({ kind: 'buffer.fd', ...event });
+    yield* process.fds.fill(fd, this.file);
   }
 
   /**
