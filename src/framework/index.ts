@@ -53,6 +53,13 @@ export {
 } from './dma/swiotlb.ts';
 export { DmaResv, dmaResvUsageRw, type DmaResvUsage } from './fence/dma-resv.ts';
 export { DmaResvIter } from './fence/resv-iter.ts';
+export {
+  fenceContextAlloc,
+  laterFence,
+  waitAnyTimeout,
+  type WaitedForAny,
+} from './fence/fence-waits.ts';
+export { SW_SYNC_PATH, swSyncInit } from './fence/sw-sync.ts';
 export { type Descriptor, type DescriptorOptions, FD_MAX, FdTable } from './vfs/fd-table.ts';
 export { type FileOperations, type FileStat, KernelFile, type OpenMode } from './vfs/file.ts';
 export { Kernel, type KernelOptions } from './kernel.ts';
@@ -117,9 +124,25 @@ export {
   reserveMemory,
 } from './dma/dma-coherent.ts';
 export { dmaMapCoherent, dmaUnmapCoherent } from './dma/dma-map-coherent.ts';
-export { type MmapRequest, MSG, type PollRequest, type ReceivedMessage, type Sys } from './user/sys.ts';
+export {
+  type MmapRequest,
+  MSG,
+  type PollRequest,
+  type ReceivedMessage,
+  type Sys,
+} from './user/sys.ts';
 export { ModelSys } from './user/model-sys.ts';
 export { userPointer } from './user/user-copy.ts';
 export { Memfd } from './vfs/memfd.ts';
 export { MemfdFile, memfdCreate, memfdOf } from './vfs/memfd-file.ts';
 export { UnixSocket } from './vfs/unix-socket.ts';
+export {
+  DEVICE_ADDRESSES,
+  type DeviceBacking,
+  mapAs,
+  mapByDescription,
+  type MappingKind,
+  offer,
+  type Offer,
+  unmapAs,
+} from './dma-buf/mapping-kind.ts';

@@ -5,7 +5,13 @@
  * @source `copy_from_user()`, `copy_to_user()`, include/linux/uaccess.h, v7.2
  */
 
-import { ADDRESS_LIMIT, DmaBufError, type Struct, userAddr } from '../../base/index.ts';
+import {
+  ADDRESS_LIMIT,
+  DmaBufError,
+  type Struct,
+  type UserAddr,
+  userAddr,
+} from '../../base/index.ts';
 import type { Task } from '../../machine/index.ts';
 import type { Process } from './process.ts';
 
@@ -21,7 +27,7 @@ export function* copyFromUser<V extends object>(
   at: number | bigint,
   layout: Struct<V>,
 ): Task<V> {
-  return layout.decode(yield* process.mm.load(userAddr(checked(at)), layout.size));
+  return layout.decode(yield* process.mm.load(userPointer(at), layout.size));
 }
 
 /**
@@ -32,12 +38,18 @@ export function* copyFromUser<V extends object>(
  * @context May sleep in a page fault.
  */
 export function* copyToUser(process: Process, at: number | bigint, bytes: Uint8Array): Task {
-  yield* process.mm.store(userAddr(checked(at)), bytes);
+  yield* process.mm.store(userPointer(at), bytes);
 }
 
-/** No process has pages where our addresses end. */
-function checked(at: number | bigint): number {
+/**
+ * What a program gave as an address, made one.
+ *
+ * @throws {@link DmaBufError} `EFAULT` no process has pages there.
+ */
+export function userPointer(at: number | bigint): UserAddr {
   const address = Number(at);
-  if (Number.isInteger(address) && address >= 0 && address < ADDRESS_LIMIT) return address;
+  // So that nothing that is added leaves the range of our addresses.
+  const isAddress = Number.isInteger(address) && address >= 0 && address < ADDRESS_LIMIT / 2;
+  if (isAddress) return userAddr(address);
   throw new DmaBufError('EFAULT', 'access', 'pointer-out-of-range', { detail: { address } });
 }
