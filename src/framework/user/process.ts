@@ -1,11 +1,12 @@
 /**
- * A user process: descriptors and pages of its own. Its threads enter the kernel through
+ * A user process: descriptors and memory of its own. Its threads enter the kernel through
  * {@link Process.syscall}, which does on the way out what the kernel does there.
  */
 
 import { assert, DmaBufError, isDmaBufError, PAGE_SIZE, type PhysAddr } from '../../base/index.ts';
-import type { Task } from '../../machine/index.ts';
-import { FdTable } from '../vfs/fd-table.ts';
+import { Shared, type Task } from '../../machine/index.ts';
+import { FD_MAX, FdTable } from '../vfs/fd-table.ts';
+import type { KernelFile } from '../vfs/file.ts';
 import type { Kernel } from '../kernel.ts';
 import { AddressSpace } from './address-space.ts';
 
@@ -16,19 +17,42 @@ export interface UserPages {
   readonly size: number;
 }
 
+/** What a process may do. */
+export interface ProcessOptions {
+  /** `RLIMIT_NOFILE`: descriptors are below. Default 1024. */
+  readonly fileLimit?: number;
+  /** False: files that only root may open are refused. Default true. */
+  readonly isRoot?: boolean;
+}
+
 /** A process. */
 export class Process {
   readonly kernel: Kernel;
   readonly name: string;
+  readonly pid: number;
+  /** As {@link ProcessOptions.isRoot}. */
+  readonly isRoot: boolean;
   readonly fds: FdTable;
   readonly mm: AddressSpace;
+  /** Those that were forked and not waited for. */
+  private readonly children: Shared<readonly Process[]>;
+  /** What {@link exit} was given; null while it lives. */
+  private readonly status: Shared<number | null>;
   private readonly pages: UserPages[] = [];
 
-  constructor(kernel: Kernel, name: string) {
+  /** @param pid - Drawn by a fork; without it the process is there from the beginning. */
+  constructor(kernel: Kernel, name: string, options: ProcessOptions = {}, pid?: number) {
+    const { scheduler } = kernel;
     this.kernel = kernel;
     this.name = name;
-    this.fds = new FdTable(kernel.scheduler, name);
+    this.isRoot = options.isRoot ?? true;
+    this.fds = new FdTable(scheduler, name, options.fileLimit ?? FD_MAX);
     this.mm = new AddressSpace(kernel.machine, name);
+    this.children = new Shared<readonly Process[]>(scheduler, `children of ${name}`, []);
+    this.status = new Shared<number | null>(scheduler, `status of ${name}`, null);
+    // Who is made at boot is made before anybody runs, so no step is needed.
+    if (pid === undefined) kernel.pids.value += 1;
+    this.pid = pid ?? kernel.pids.value;
   }
 
   /**
@@ -86,18 +110,96 @@ export class Process {
   }
 
   /**
-   * The end of the process: descriptors are closed in order, pages go back.
+   * `fork(2)`: another process with the same files open, the same shared memory, and copies of all
+   * other memory. Its one thread runs `main`, and when that ends the process does.
+   *
+   * @returns The child.
+   * @throws {@link DmaBufError} `ENOMEM`; nothing is left then.
+   * @context May sleep; no lock held.
+   * @source `copy_process()`
+   */
+  *fork(main: (child: Process) => Task<unknown>): Task<Process> {
+    return yield* this.syscall(this.copyProcess(main));
+  }
+
+  /**
+   * `waitpid(2)`: waits for the end of a child.
+   *
+   * @returns Its status.
+   * @throws {@link DmaBufError} `ECHILD` no child of that number, or it was waited for already;
+   *   `EINTR`.
+   * @context May sleep; no lock held.
+   */
+  *waitpid(pid: number): Task<number> {
+    return yield* this.syscall(this.reap(pid));
+  }
+
+  /**
+   * The end of the process: its map goes, descriptors are closed in order, pages go back. The
+   * second time nothing happens.
    *
    * @context May sleep; no lock held.
-   * @source `exit_files()`, `exit_mm()`
+   * @source `exit_mm()`, `exit_files()`
    */
-  *exit(): Task {
+  *exit(status = 0): Task {
+    if ((yield* this.status.read()) !== null) return;
+    yield* this.syscall(this.mm.unmapAll());
     for (const fd of [...this.fds.value.keys()].sort((one, other) => one - other)) {
       yield* this.close(fd);
     }
     for (const { phys, size } of this.pages.splice(0)) {
       yield* this.kernel.machine.memory.free(phys, size / PAGE_SIZE);
     }
+    yield* this.status.write(status);
+  }
+
+  /**
+   * The file behind a descriptor, with a reference for the caller.
+   *
+   * @param call - Named in the error.
+   * @throws {@link DmaBufError} `EBADF` not open.
+   * @context Any.
+   * @source `fdget()`
+   */
+  *file(fd: number, call: string): Task<KernelFile> {
+    const file = yield* this.fds.fget(fd);
+    if (file !== null) return file;
+    throw new DmaBufError('EBADF', call, 'no-such-descriptor', { detail: { fd } });
+  }
+
+  private *copyProcess(main: (child: Process) => Task<unknown>): Task<Process> {
+    const { kernel, isRoot } = this;
+    const pid = yield* kernel.pids.next();
+    const options = { isRoot, fileLimit: this.fds.limit };
+    const child = new Process(kernel, `${this.name}/${pid}`, options, pid);
+    yield* child.fds.copyFrom(this.fds);
+    try {
+      yield* child.mm.copyFrom(this.mm);
+    } catch (error) {
+      yield* child.exit();
+      throw error;
+    }
+    yield* this.children.write([...(yield* this.children.read()), child]);
+    kernel.scheduler.spawn(child.run(main), { name: child.name, role: 'user' });
+    return child;
+  }
+
+  private *run(main: (child: Process) => Task<unknown>): Task {
+    try {
+      yield* main(this);
+    } finally {
+      yield* this.exit();
+    }
+  }
+
+  private *reap(pid: number): Task<number> {
+    const child = (yield* this.children.read()).find((one) => one.pid === pid);
+    if (child === undefined) throw new DmaBufError('ECHILD', 'waitpid', 'no-such-child');
+    const ended = child.status.until((status) => status !== null);
+    const status = yield* this.kernel.signals.interruptible(ended, 'waitpid');
+    const rest = (yield* this.children.read()).filter((one) => one !== child);
+    yield* this.children.write(rest);
+    return status ?? 0;
   }
 
   private *dupFile(fd: number): Task<number> {

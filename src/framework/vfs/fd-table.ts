@@ -39,7 +39,7 @@ export class FdTable extends Cell<Table> {
   /** `RLIMIT_NOFILE`: numbers are below. */
   readonly limit: number;
 
-  constructor(scheduler: Scheduler, process: string, limit = FD_MAX) {
+  constructor(scheduler: Scheduler, process: string, limit: number = FD_MAX) {
     super(scheduler, `fds of ${process}`, new Map());
     this.limit = limit;
   }

@@ -154,6 +154,17 @@ export class KernelFile {
   }
 }
 
+/** How open(2) opens with these flags. An access mode of 3 gives neither reading nor writing. */
+export function openMode(flags: number): OpenMode {
+  const access = flags & O.ACCMODE;
+  return {
+    read: access === O.RDONLY || access === O.RDWR,
+    write: access === O.WRONLY || access === O.RDWR,
+    isNonBlocking: (flags & O.NONBLOCK) !== 0,
+    isByPath: true,
+  };
+}
+
 function flagsOf({ read, write, isNonBlocking, isByPath }: OpenMode): number {
   // Neither was asked for as 3, which opens for control only.
   const access = write ? (read ? O.RDWR : O.WRONLY) : read ? O.RDONLY : O.ACCMODE;
