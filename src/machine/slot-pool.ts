@@ -44,7 +44,7 @@ export class SlotPool extends Cell<readonly SlotAllocation[]> {
     return phys >= this.start && phys < this.start + this.size;
   }
 
-  /** A step that takes slots, the first at a multiple of `align` in the pool. Null: there is no room. */
+  /** A step that takes slots, the first at a multiple of `align` in the pool. Null: no room. */
   take(size: number, align: number, origin: PhysAddr | null): PreemptStep<PhysAddr | null> {
     return new Take(this, size, align, origin);
   }

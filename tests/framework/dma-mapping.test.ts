@@ -321,7 +321,7 @@ describe('What dma_mapping_error says', () => {
     return { code, reason, warnings: rig.warnings.length };
   }
 
-  test('is ENOMEM, with a warning, for a device without a mask: device-without-a-dma-mask (C.3)', () => {
+  test('is ENOMEM, with a warning, for a device without a mask (C.3)', () => {
     const { rig, device } = boot();
     device.dmaMask = null;
     const expected = { code: 'ENOMEM', reason: 'device-without-a-dma-mask', warnings: 1 };

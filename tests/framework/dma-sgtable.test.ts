@@ -105,7 +105,7 @@ describe('A table without an IOMMU', () => {
     expect(entries).toEqual([{ address: BASE + 0x4_0000_0000, length: PAGE }]);
   });
 
-  test('is EIO, and nothing stays mapped, when a piece is out of reach: piece-out-of-reach (C.2)', () => {
+  test('is EIO, and nothing stays mapped, when a piece is out of reach (C.2)', () => {
     const rig = new DmaRig(wideMachine());
     rig.card.dmaMask = 32;
     const call = dmaMapSgtable(rig.machine, rig.card, pagesAt([BASE, 1], [HIGH, 1]), 'to-device');
@@ -179,7 +179,7 @@ describe('Bad arguments of dma_map_sgtable', () => {
 });
 
 describe('Pages of a device', () => {
-  test('are at their bus address for a device below the same switch, and use no IOMMU (C.2)', () => {
+  test('are at their bus address below the same switch, and use no IOMMU (C.2)', () => {
     const rig = new DmaRig(TRANSLATED, '04:00.0');
     const { machine, card: device } = rig;
     const peer = pagesOfDevice(rig, '03:00.0');
@@ -214,7 +214,7 @@ describe('Pages of a device', () => {
   });
 
   test.each(['off', 'translated'] as const)(
-    'are EREMOTEIO without a route, and nothing is left: IOMMU %s: pages-of-a-device-out-of-reach (C.2)',
+    'are EREMOTEIO without a route, and nothing is left: IOMMU %s (C.2)',
     (iommu) => {
       const rig = new DmaRig(wideMachine({ iommu }), '41:00.0');
       const { machine, card: device } = rig;

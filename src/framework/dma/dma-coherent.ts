@@ -1,7 +1,7 @@
 /**
  * Coherent memory: CPU and device own it at once, so nothing is synced and the CPU does not cache
- * it. It may come from a pool for which the kernel has no pages; an allocation remembers where it is
- * from, and nobody has to guess that from an address.
+ * it. It may come from a pool for which the kernel has no pages; an allocation remembers where
+ * it is from, and nobody has to guess that from an address.
  *
  * It is a type of its own: what maps pages or syncs tables does not take it.
  *
@@ -213,8 +213,9 @@ export function* dmaFreeCoherent(memory: CoherentMemory): Atomic {
  * The pages of coherent memory, so that it can be mapped for another device like any other.
  *
  * DIFFERS: Linux's direct mapping computes a page from the address and never asks whether there is
- * one; a table of such pages takes the kernel down when somebody maps it, far from who made it. This
- * refuses at once, as thread S002 asked for. {@link dmaGetSgtableUnchecked} does it the old way.
+ * one; a table of such pages takes the kernel down when somebody maps it, far from who made it.
+ * This refuses at once, as thread S002 asked for. {@link dmaGetSgtableUnchecked} does it the old
+ * way.
  *
  * @throws {@link DmaBufError} `ENXIO` the memory has no pages: use `dmaMapCoherent`.
  * @source `dma_get_sgtable()`

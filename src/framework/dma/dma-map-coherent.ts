@@ -3,8 +3,8 @@
  * have no pages. The table holds device addresses only, made for the device that asks, its IOMMU
  * included; no cache is touched, and nothing is bounced.
  *
- * DIFFERS: Linux has no such call. Exporters there ask for pages that may not exist, or hand out one
- * address for every device (armada); thread S002 ended with the wish for what this does.
+ * DIFFERS: Linux has no such call. Exporters there ask for pages that may not exist, or hand
+ * out one address for every device (armada); thread S002 ended with the wish for what this does.
  *
  * @source reference/linux-dma-buf.md C.1, E.5, I.4; thread S002
  */

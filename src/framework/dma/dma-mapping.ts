@@ -257,7 +257,7 @@ export function* dmaSyncForCpu(
   yield* machine.cpu.invalidate(phys, size);
 }
 
-/** Behind an IOMMU: whole pages, but a copy of them for a device that must not see what is beside. */
+/** Behind an IOMMU: whole pages, or a copy if the device must not see what is beside. */
 function* iommuMap(
   machine: Machine,
   device: Device,
