@@ -156,7 +156,7 @@ function* heapIoctl(heap: DmaHeap, request: number, arg: number, process: Proces
   const { len, fd: given, fdFlags, heapFlags } = dmaHeapAllocationData.decode(bytes);
   checkFlags(given, fdFlags, heapFlags);
   const buf = yield* heap.ops.allocate(heap, pagesOfLength(len), fdFlags);
-  const fd = yield* reserveOrPut(buf, process);
+  const fd = yield* reserveOrPut(buf, fdFlags, process);
   bytes.set(dmaHeapAllocationData.encode({ len, fd, fdFlags, heapFlags }));
   try {
     yield* process.mm.store(address, bytes.subarray(0, outSize));
@@ -165,7 +165,7 @@ function* heapIoctl(heap: DmaHeap, request: number, arg: number, process: Proces
     yield* buf.put();
     throw error;
   }
-  yield* process.fds.fill(fd, buf.file);
+  yield* buf.fdInstall(process, fd);
   return 0;
 }
 
@@ -190,8 +190,8 @@ function pagesOfLength(len: bigint): number {
 }
 
 /** A number for the buffer's descriptor; without one the buffer goes. */
-function* reserveOrPut(buf: DmaBuf, process: Process): Task<number> {
-  const fd = yield* process.fds.reserve();
+function* reserveOrPut(buf: DmaBuf, fdFlags: number, process: Process): Task<number> {
+  const fd = yield* process.fds.reserve({ closeOnExec: (fdFlags & O.CLOEXEC) !== 0 });
   if (fd !== null) return fd;
   yield* buf.put();
   throw new DmaBufError('EMFILE', 'dma_heap_ioctl', 'no-descriptor-for-the-heap-buffer');
