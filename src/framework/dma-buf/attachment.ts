@@ -5,7 +5,7 @@
  * @source drivers/dma-buf/dma-buf.c, v7.2; reference/linux-dma-buf.md A.12 to A.17
  */
 
-import { type DmaDirection, isDmaBufError } from '../../base/index.ts';
+import { DmaBufError, type DmaDirection, isDmaBufError } from '../../base/index.ts';
 import type { Device, Task } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { AttachOps } from './dma-buf-ops.ts';
@@ -273,4 +273,22 @@ export class Attachment<P = unknown> {
     const { number: attachment, buf } = this;
     buf.kernel.scheduler.record?.({ kind, attachment, buffer: buf.number });
   }
+}
+
+/** A device without a DMA address space: software that plays a card. The importer's mistake. */
+export function refuseVirtualDevice(buf: DmaBuf): DmaBufError {
+  const { scheduler } = buf.kernel;
+  scheduler.warn('dma_buf_dynamic_attach', 'no device');
+  const error = new DmaBufError('EINVAL', 'dynamicAttach', 'no-dma-device', {
+    detail: {
+      refusedBy: 'core',
+      class: 'importer-bug',
+      why: 'the importer has no device that does DMA: what it calls one hands out CPU pointers',
+      advice: [{ change: 'importer', value: '', text: 'map the buffer for the CPU instead' }],
+    },
+  });
+  const { code, call, reason, detail } = error;
+  const refusal = { buffer: buf.number, device: '', call, code, reason, detail };
+  scheduler.record?.({ kind: 'attachment.refuse', ...refusal });
+  return error;
 }

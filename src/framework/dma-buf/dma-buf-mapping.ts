@@ -148,6 +148,7 @@ function noRoute(
   return new DmaBufError('EINVAL', 'mapDmaBuf', 'no-peer-to-peer-route', {
     detail: {
       refusedBy: 'core',
+      class: 'connectivity',
       rule: 'p2p-only-if-reachable',
       provider: owner.name,
       bar,

@@ -10,6 +10,7 @@ import type { Task } from '../../machine/index.ts';
 import type { Attachment } from './attachment.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { IosysMap } from './iosys-map.ts';
+import type { Offer } from './mapping-kind.ts';
 import type { DmaResv } from '../fence/dma-resv.ts';
 import type { KernelModule } from '../kernel-module.ts';
 import type { SgTable } from '../dma/scatterlist.ts';
@@ -97,6 +98,8 @@ export interface DmaBufOps<P> {
    * @context May sleep. No lock is held; runs later than the last put, perhaps on another thread.
    */
   release(buf: DmaBuf<P>): Task;
+  /** Optional. Kinds of mapping besides device addresses; see `mapping-kind.ts`. */
+  readonly offers?: readonly Offer<P>[];
 }
 
 /** What an importer does (`struct dma_buf_attach_ops`). Having one at all makes it dynamic. */

@@ -7,7 +7,7 @@
 
 import { DmaBufError, type DmaDirection, O } from '../../base/index.ts';
 import { type Atomic, type Device, Shared, type Task } from '../../machine/index.ts';
-import { Attachment } from './attachment.ts';
+import { Attachment, refuseVirtualDevice } from './attachment.ts';
 import {
   beginCpuAccess,
   endCpuAccess,
@@ -208,7 +208,7 @@ export class DmaBuf<P = unknown> {
   ): Task<Attachment> {
     const { scheduler } = this.kernel;
     this.assertLives('dma_buf_dynamic_attach');
-    if (device === null) throw this.refuseVirtualDevice();
+    if (device === null) throw refuseVirtualDevice(this as DmaBuf);
     if (!(yield* this.kernel.slab.alloc())) {
       throw new DmaBufError('ENOMEM', 'dynamicAttach', 'no-memory-for-an-attachment');
     }
@@ -371,24 +371,6 @@ export class DmaBuf<P = unknown> {
   assertLives(call: string): void {
     if (!this.isFreed) return;
     this.kernel.scheduler.oops(`${call}: use after free: dma-buf ${this.number} is released`);
-  }
-
-  /** A device without a DMA address space: software that plays a card. The importer's mistake. */
-  private refuseVirtualDevice(): DmaBufError {
-    const { scheduler } = this.kernel;
-    scheduler.warn('dma_buf_dynamic_attach', 'no device');
-    const error = new DmaBufError('EINVAL', 'dynamicAttach', 'no-dma-device', {
-      detail: {
-        refusedBy: 'core',
-        class: 'importer-bug',
-        why: 'the importer has no device that does DMA: what it calls one hands out CPU pointers',
-        advice: [{ change: 'importer', value: '', text: 'map the buffer for the CPU instead' }],
-      },
-    });
-    const { code, call, reason, detail } = error;
-    const refusal = { buffer: this.number, device: '', call, code, reason, detail };
-    scheduler.record?.({ kind: 'attachment.refuse', ...refusal });
-    return error;
   }
 }
 
