@@ -34,9 +34,6 @@ import type { ImportedMemory, OwnMemory, PlaneAccess, PlaneOwner, Vb2MemOps } fr
 /** Memory is coherent: nothing to do, but to have the operations. */
 const DMA_CONTIG_OPS: DmaBufOps<ExportedMemory> = {
   ...VB2_DMABUF_OPS,
-  *beginCpuAccess(): Task {
-    // Nobody's cache holds any of it.
-  },
   *endCpuAccess(): Task {
     // Nobody's cache holds any of it.
   },

@@ -91,6 +91,7 @@ const DMA_SG_OPS: DmaBufOps<ExportedMemory> = {
 
   // The direction is the queue's, whatever the caller says: so it is in Linux.
   *beginCpuAccess({ priv }: DmaBuf<ExportedMemory>): Task {
+    yield* priv.turn.checkProgram();
     if (priv instanceof DmaSgMemory) yield* priv.finish();
   },
 

@@ -18,6 +18,7 @@ import {
 } from '../../framework/index.ts';
 import { RefCount, Shared, type Task } from '../../machine/index.ts';
 import type { OwnMemory, PlaneAccess, PlaneOwner } from './memory.ts';
+import { Turn } from './turn.ts';
 
 /** The mapping that an attachment keeps. */
 interface CachedTable {
@@ -32,6 +33,7 @@ export abstract class ExportedMemory implements OwnMemory {
   readonly size: number;
   /** The queue's reference, and one for each map of a process and each dma-buf. */
   readonly refs: RefCount;
+  readonly turn: Turn;
   abstract readonly access: PlaneAccess;
   protected abstract readonly ops: DmaBufOps<ExportedMemory>;
   protected abstract readonly exporterName: string;
@@ -39,6 +41,7 @@ export abstract class ExportedMemory implements OwnMemory {
   constructor(owner: PlaneOwner, size: number, name: string) {
     this.owner = owner;
     this.size = size;
+    this.turn = new Turn(owner.kernel.scheduler, name);
     this.refs = new RefCount(owner.kernel.scheduler, `${name} refcount`);
   }
 
@@ -116,6 +119,11 @@ export abstract class ExportedMemory implements OwnMemory {
   }
 }
 
+/** Whose turn it is with a buffer's memory; null: the exporter is no video queue. */
+export function turnOf({ priv }: DmaBuf): Turn | null {
+  return priv instanceof ExportedMemory ? priv.turn : null;
+}
+
 function cacheOf(attachment: Attachment): Shared<CachedTable | null> {
   return attachment.priv as Shared<CachedTable | null>;
 }
@@ -159,6 +167,10 @@ export const VB2_DMABUF_OPS: DmaBufOps<ExportedMemory> = {
 
   *unmapDmaBuf(): Task {
     // The table is kept until the detach.
+  },
+
+  *beginCpuAccess({ priv }: DmaBuf<ExportedMemory>): Task {
+    yield* priv.turn.checkProgram();
   },
 
   *mmap(buf: DmaBuf<ExportedMemory>, vma: Vma): Task {

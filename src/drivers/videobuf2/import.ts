@@ -9,7 +9,9 @@
 import { DmaBufError, isDmaBufError, present } from '../../base/index.ts';
 import type { Attachment, DmaBuf, SgTable } from '../../framework/index.ts';
 import type { Task } from '../../machine/index.ts';
+import { turnOf } from './exporter.ts';
 import type { ImportedMemory, PlaneAccess, PlaneOwner } from './memory.ts';
+import type { Turn } from './turn.ts';
 
 /** What a mapping must be like for the hardware of the queue; throws if it is not. */
 export type TableCheck = (table: SgTable, size: number) => void;
@@ -40,6 +42,10 @@ export class AttachedMemory implements ImportedMemory {
     this.attachment = attachment;
     this.size = size;
     this.check = check;
+  }
+
+  get turn(): Turn | null {
+    return turnOf(this.attachment.buf);
   }
 
   get access(): PlaneAccess {

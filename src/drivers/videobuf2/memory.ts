@@ -9,6 +9,7 @@
 import type { DmaDirection } from '../../base/index.ts';
 import type { DmaBuf, IosysMap, Kernel, SgEntry, Vma } from '../../framework/index.ts';
 import type { Atomic, Device, Task } from '../../machine/index.ts';
+import type { Turn } from './turn.ts';
 
 /** How the hardware of the queue gets at a plane: by DMA, or not at all and the CPU does it. */
 export type PlaneAccess =
@@ -23,6 +24,8 @@ export interface PlaneMemory {
    * @context The memory is mapped: after the allocation, or after {@link ImportedMemory.mapDmabuf}.
    */
   readonly access: PlaneAccess;
+  /** Whose turn it is with the memory; null: it is of an exporter that does not say. */
+  readonly turn: Turn | null;
   /** Optional. The hardware's turn begins: what the CPU wrote is in memory afterwards. */
   prepare?(): Atomic;
   /** Optional. The hardware's turn is over: the CPU sees what it wrote. */

@@ -75,7 +75,11 @@ export function* vb2StartStreaming(queue: Vb2Queue): Task {
  * @source `__enqueue_in_driver()`
  */
 export function* vb2HandOver(queue: Vb2Queue, buffer: Vb2Buffer): Atomic {
-  yield* buffer.write({ ...(yield* buffer.read()), state: 'active' });
+  const record = yield* buffer.read();
+  for (const plane of record.planes) {
+    yield* memoryOf(plane)?.turn?.take(queue.info.device.name) ?? nothing();
+  }
+  yield* buffer.write({ ...record, state: 'active' });
   yield* queue.info.ops.bufQueue(buffer);
 }
 
@@ -97,7 +101,10 @@ export function* vb2BufferDone(
     scheduler.warn('vb2_buffer_done', `buffer ${buffer.index} is not with the hardware`);
     return;
   }
-  for (const plane of record.planes) yield* finishPlane(plane);
+  for (const plane of record.planes) {
+    yield* finishPlane(plane);
+    yield* memoryOf(plane)?.turn?.end(queue.info.device.name) ?? nothing();
+  }
   const state = ok ? 'done' : 'error';
   const planes = record.planes.map((plane) => {
     return queue.isOutput ? plane : { ...plane, bytesused: ok ? plane.minLength : 0 };
@@ -145,4 +152,8 @@ export function* vb2Cancel(queue: Vb2Queue): Task {
 function* finishPlane(plane: PlaneRecord): Atomic {
   const memory = memoryOf(plane);
   if (memory?.finish !== undefined) yield* memory.finish();
+}
+
+function* nothing(): Atomic {
+  // There is no turn to take.
 }

@@ -17,10 +17,11 @@ import {
   type Vma,
 } from '../../framework/index.ts';
 import type { PhysRange, Task } from '../../machine/index.ts';
-import { ExportedMemory, VB2_DMABUF_OPS } from './exporter.ts';
+import { ExportedMemory, turnOf, VB2_DMABUF_OPS } from './exporter.ts';
 import { checkImportSize } from './import.ts';
 import type { ImportedMemory, OwnMemory, PlaneAccess, PlaneOwner, Vb2MemOps } from './memory.ts';
 import { allocatePages, freePages, pageEntries } from './page-block.ts';
+import type { Turn } from './turn.ts';
 
 /** `struct vb2_vmalloc_buf` of the queue's own. */
 class VmallocMemory extends ExportedMemory {
@@ -65,6 +66,10 @@ class MappedByCpu implements ImportedMemory {
 
   constructor(buf: DmaBuf) {
     this.buf = buf;
+  }
+
+  get turn(): Turn | null {
+    return turnOf(this.buf);
   }
 
   get access(): PlaneAccess {
