@@ -96,7 +96,7 @@ describe('Device memory beyond a trusted root complex', () => {
   const spec = (iommu: (typeof MODES)[number]) =>
     wideMachine({ iommu, cpu: ZEN, peerForwarding: 'all' });
 
-  test('has one block of I/O addresses for several ranges, gone after the free (S002-11)', () => {
+  test('has one block of I/O addresses for several ranges, gone after the free (S002-11, C.6)', () => {
     const { rig, map, free, probe, table } = boot(spec('translated'), '09:00.0', '0a:00.0');
     const mapped = map([3, 2], [0, 1], [3, 1]);
     expect(mapped.entries).toEqual([{ address: mapped.entries[0]?.address, length: 4 * PAGE }]);
@@ -147,7 +147,7 @@ describe('Device memory beyond a trusted root complex', () => {
     expect(route).toMatchObject({ route: expect.arrayContaining(['iommu']) });
   });
 
-  test('is ENOMEM when no I/O address is left, and leaves what was there', () => {
+  test('is ENOMEM when no I/O address is left, and leaves what was there (C.6)', () => {
     const { rig, mapTask, table } = boot(spec('translated'), '09:00.0', '0a:00.0');
     useUpAddresses(rig.at('0a:00.0'));
     const before = table();
@@ -158,7 +158,7 @@ describe('Device memory beyond a trusted root complex', () => {
 });
 
 describe('Long ranges', () => {
-  test('are cut at 4 GiB less a page, and each range begins anew (MP-014)', () => {
+  test('are cut at 4 GiB less a page, and each range begins anew (MP-014, C.6)', () => {
     expect(ENTRY_SIZE_MAX).toBe(4 * GIB - PAGE);
     const { rig, mapRaw } = boot(wideMachine(), '04:00.0', '03:00.0');
     const start = physAddr(rig.at('04:00.0').barStart(BAR));
@@ -226,7 +226,7 @@ describe('What cannot be mapped', () => {
     });
   });
 
-  test('because there are no ranges is EINVAL: no-ranges-to-map', () => {
+  test('because there are no ranges is EINVAL: no-ranges-to-map (C.6)', () => {
     const { rig, mapTask } = boot(wideMachine(), '04:00.0', '03:00.0');
     const error = rig.do(refused(mapTask([])));
     expect(error).toMatchObject({ code: 'EINVAL', reason: 'no-ranges-to-map' });

@@ -8,8 +8,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { dmaAddr, isDmaBufError, type PhysAddr, physAddr } from '../../src/base/index.ts';
 import {
-  type CoherentMemory,
+  CoherentMemory,
   declareCoherentMemory,
+  DmaBuf,
   dmaAllocCoherent,
   dmaFreeCoherent,
   dmaGetSgtable,
@@ -17,6 +18,7 @@ import {
   dmaMapSgtable,
   dmaMmapCoherent,
   dmaUnmapSgtable,
+  MappedSgTable,
   type PageList,
   pagesOf,
   reserveContiguousArea,
@@ -224,7 +226,7 @@ function codeOf(call: () => unknown): string {
   return 'ok';
 }
 
-describe('The pages of coherent memory (dma_get_sgtable)', () => {
+describe('The pages of coherent memory, and the fault that is stopped (S002-23)', () => {
   test('are there for memory with pages, and another device can have them (I.4)', () => {
     for (const { rig, memory } of ofEachKind().slice(0, 2)) {
       const pages = dmaGetSgtable(memory);
@@ -262,7 +264,28 @@ describe('The pages of coherent memory (dma_get_sgtable)', () => {
     }
   });
 
-  test('that do not exist trap whoever looks one up (S002-8)', () => {
+  test('that do not exist are refused by a rule with an id (S002-13, MP-015)', () => {
+    const rig = new CoherentRig();
+    rig.declarePool(1);
+    const memory = rig.alloc(PAGE);
+    try {
+      expect.fail(`${dmaGetSgtable(memory).ranges.length} ranges`);
+    } catch (error) {
+      if (!isDmaBufError(error)) throw error;
+      const detail = { rule: 'MP-015', device: rig.card.name, origin: 'device-pool' };
+      expect(error.detail).toMatchObject(detail);
+    }
+  });
+
+  test('are not asked for page by page: nothing has a kmap (S002-14)', () => {
+    for (const { prototype } of [DmaBuf, CoherentMemory, MappedSgTable]) {
+      expect(Object.getOwnPropertyNames(prototype).filter((name) => /kmap/i.test(name))).toEqual(
+        [],
+      );
+    }
+  });
+
+  test('that do not exist trap whoever looks one up (S002-8, S002-14)', () => {
     const rig = new CoherentRig();
     rig.declarePool(1);
     const pages = dmaGetSgtableUnchecked(rig.alloc(PAGE));
@@ -302,6 +325,18 @@ describe('The pages of coherent memory (dma_get_sgtable)', () => {
 });
 
 describe('Streaming calls', () => {
+  test('are not told the kind of memory: a word for it changes nothing (S002-4)', () => {
+    const rig = new CoherentRig();
+    rig.declarePool(1);
+    const { machine, card } = rig;
+    const memory = rig.alloc(PAGE);
+    const attrs = { noPages: true, coherent: true } as object;
+    const forged = memory as unknown as PageList;
+    const call = dmaMapSgtable(machine, card, forged, 'bidirectional', attrs);
+    expect(rig.do(refused(call)).reason).toBe('pages-that-are-none');
+    expect([memory.origin, memory.hasPages]).toEqual(['device-pool', false]);
+  });
+
   test('refuse coherent memory also at run time, forged into their types (S002-16, AC-19)', () => {
     const rig = new CoherentRig();
     rig.declarePool(1);

@@ -1,9 +1,9 @@
 /**
  * Goal: the two sharing stories that need the DMA API right. On a board without coherence a
  * forgotten hand-over shows as stale bytes, and the right one mends it; coherent memory without
- * pages goes from one device to another with no cache touched. Method: two devices of the Arm board,
- * and of a machine with an IOMMU; AC-18, AC-19, thread S002. The halves that belong to buffers and
- * drivers are tested there.
+ * pages goes from one device to another with no cache touched. Method: two devices of the Arm
+ * board, and of a machine with an IOMMU; AC-18, AC-19, thread S002. The halves that belong to
+ * buffers and drivers are tested there.
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
@@ -176,7 +176,7 @@ const IOMMU_OFF = [
 ] as const;
 const MACHINES = [BOARD, IOMMU_ON, IOMMU_OFF] as const;
 
-describe('A codec that gives its picture to a scaler, without pages', () => {
+describe('A codec that shares its picture with a scaler, without pages (S002-23)', () => {
   test.each(MACHINES)(
     'brings it there, and touches no cache: %s (S002-12, AC-19)',
     (_, spec, codec, to) => {

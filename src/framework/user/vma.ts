@@ -23,7 +23,7 @@ import type { KernelFile } from '../vfs/file.ts';
 export interface PageEntry {
   /** Start of the page. */
   readonly phys: PhysAddr;
-  /** RAM goes through the CPU's cache, unless it is mapped past it; a device's memory never does. */
+  /** RAM goes through the CPU's cache unless it is mapped past it; device memory never does. */
   readonly kind: 'ram' | 'uncached' | 'mmio';
   /** The first store makes a copy. {@link Vma.insertPages} sees to it in private maps. */
   readonly isReadOnly?: boolean;
