@@ -85,3 +85,4 @@ export {
   type VideoDeviceOptions,
   type VideoQueueOptions,
 } from './videobuf2/video-device.ts';
+export { UDMABUF_PATH, UdmabufDevice } from './udmabuf/udmabuf-device.ts';

@@ -10,6 +10,7 @@ import {
   dmaBufSync,
   type DmaHeapAllocationData,
   dmaHeapAllocationData,
+  isDmaBufError,
   O,
   PAGE_SIZE,
   type UserAddr,
@@ -134,6 +135,35 @@ export class ProgramRig extends KernelRig {
   /** The program writes its own memory. */
   *stores(vma: Vma, offset: number, bytes: readonly number[]): Task {
     yield* this.process.mm.store((vma.start + offset) as UserAddr, Uint8Array.from(bytes));
+  }
+
+  /**
+   * Runs a task again and again on fresh rigs, each time with another of its fallible steps refused,
+   * and gives back the reasons it failed for. After each, all memory must be back.
+   */
+  static reasonsOf<R extends ProgramRig>(make: () => R, body: (rig: R) => Task): Set<string> {
+    const reasons = new Set<string>();
+    for (let failAt = 1; ; failAt += 1) {
+      const rig = make();
+      Object.assign(rig.scheduler, { failAt, fallible: 0 });
+      rig.do(
+        (function* (): Task {
+          try {
+            yield* body(rig);
+          } catch (error) {
+            if (!isDmaBufError(error)) throw error;
+            reasons.add(error.reason);
+          }
+        })(),
+      );
+      const isOver = rig.scheduler.fallible < failAt;
+      Object.assign(rig.scheduler, { failAt: 0 });
+      rig.do(rig.end());
+      expect(rig.kernel.bufferList.value).toBe(0);
+      expect(rig.machine.memory.pagesInUse).toBe(0);
+      expect(rig.scheduler.allocations.filter(({ value }) => value === null)).toEqual([]);
+      if (isOver) return reasons;
+    }
   }
 
   /** Everything the program has goes, and nothing may be left. */
