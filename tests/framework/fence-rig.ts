@@ -2,6 +2,8 @@
 
 import { expect } from 'vitest';
 import type { DmaBufError, Struct } from '../../src/base/index.ts';
+import type {
+  PollTable} from '../../src/framework/index.ts';
 import {
   DmaFence,
   type DmaFenceOps,
@@ -9,7 +11,6 @@ import {
   type DmaResvUsage,
   type FenceCallback,
   type KernelFile,
-  PollTable,
   syncFileCreate,
 } from '../../src/framework/index.ts';
 import type { Atomic, Task } from '../../src/machine/index.ts';
