@@ -146,3 +146,8 @@ export {
   type Offer,
   unmapAs,
 } from './dma-buf/mapping-kind.ts';
+export {
+  PHYSICAL_WINDOW,
+  PhysicalWindow,
+  type RevocableBacking,
+} from './dma-buf/physical-window.ts';

@@ -15,8 +15,11 @@ import {
   type DmaBufOps,
   dmaBufFreeSgt,
   dmaBufPhysVecToSgt,
+  offer,
   type P2pProvider,
+  PHYSICAL_WINDOW,
   type PhysVec,
+  type RevocableBacking,
   type SgTable,
 } from '../../framework/index.ts';
 import {
@@ -66,6 +69,42 @@ export class VfioDmaBuf {
     this.allUnmapped = new Completion(scheduler, 'vfio_pci_dma_buf.comp', () => [
       ...new Set(this.mappers),
     ]);
+  }
+
+  /**
+   * Takes access back. Returns when nobody uses the memory any more.
+   *
+   * @context May sleep; the device's memory lock is held for writing, the reservation is not.
+   * @source `vfio_pci_dma_buf_move()`
+   */
+  *revoke(dmabuf: DmaBuf): Task {
+    yield* dmabuf.resv.lock();
+    yield* this.revoked.write(true);
+    yield* dmabuf.invalidateMappings();
+    yield* dmabuf.resv.wait('bookkeep');
+    yield* dmabuf.resv.unlock();
+    // Now nobody writes any more; when every mapping is gone, nobody reads either.
+    yield* this.putMapping();
+    yield* this.allUnmapped.wait();
+    yield* this.kref.reset();
+    yield* this.allUnmapped.reinit();
+  }
+
+  /**
+   * Gives access back. Importers are told nothing that they did not know: they learn of it when
+   * they map again.
+   *
+   * @context As {@link revoke}.
+   * @source `vfio_pci_dma_buf_move()`
+   */
+  *restore(dmabuf: DmaBuf): Task {
+    yield* dmabuf.resv.lock();
+    yield* dmabuf.invalidateMappings();
+    yield* dmabuf.resv.wait('bookkeep');
+    yield* dmabuf.resv.unlock();
+    yield* dmabuf.resv.lock();
+    yield* this.revoked.write(false);
+    yield* dmabuf.resv.unlock();
   }
 
   /**
@@ -120,7 +159,14 @@ export const vfioPciDmaBufOps: DmaBufOps<VfioDmaBuf> = {
     if (vdev === null) yield* buf.priv.memory.free();
     else yield* vdev.releaseBuffer(buf.priv);
   },
+
+  // For iommufd, which fills I/O page tables itself: `vfio_pci_dma_buf_iommufd_map()`.
+  offers: [offer(PHYSICAL_WINDOW, describeForWindow)],
 };
+
+function* describeForWindow({ priv }: DmaBuf<VfioDmaBuf>): Task<RevocableBacking> {
+  return { ranges: priv.exported.physVec, isRevoked: yield* priv.revoked.read() };
+}
 
 const HELP: Readonly<Record<string, string>> = {
   'importer-does-not-take-peer-memory':
@@ -145,4 +191,34 @@ function refusal(
       advice: [{ change: 'importer', value: '', text: HELP[reason] ?? '' }],
     },
   });
+}
+
+/**
+ * The physical range behind an attachment, for the one importer in the kernel that fills an IOMMU's
+ * table itself and maps nothing.
+ *
+ * @returns It stays right until the buffer is revoked, of which the importer hears.
+ * @throws {@link DmaBufError} `EOPNOTSUPP` another exporter's buffer, or one of several ranges;
+ *   `ENODEV` access is taken back.
+ * @context May sleep. The caller holds the reservation.
+ * @source `vfio_pci_dma_buf_iommufd_map()`
+ */
+export function* vfioPciDmaBufIommufdMap(attachment: Attachment): Task<PhysVec> {
+  const { buf } = attachment;
+  buf.resv.assertHeld('vfio_pci_dma_buf_iommufd_map');
+  if (!isVfio(buf)) throw unsuitable('buffer-is-not-of-vfio');
+  const [only, ...more] = buf.priv.exported.physVec;
+  if (only === undefined || more.length > 0) throw unsuitable('buffer-has-several-ranges');
+  if (yield* buf.priv.revoked.read()) {
+    throw new DmaBufError('ENODEV', 'vfio_pci_dma_buf_iommufd_map', 'range-of-revoked-memory');
+  }
+  return only;
+}
+
+function isVfio(buf: DmaBuf): buf is DmaBuf<VfioDmaBuf> {
+  return (buf.ops as unknown) === vfioPciDmaBufOps;
+}
+
+function unsuitable(reason: string): DmaBufError {
+  return new DmaBufError('EOPNOTSUPP', 'vfio_pci_dma_buf_iommufd_map', reason);
 }
