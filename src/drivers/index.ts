@@ -46,12 +46,16 @@ export { type RdmaResult, RemotePeer } from './rdma-nic/remote-peer.ts';
 export { UmemDmabuf, type UmemWindow } from './rdma-nic/umem-dmabuf.ts';
 export { VfioBarMapping } from './vfio-pci/vfio-bar-mapping.ts';
 export { VfioContainer } from './vfio-pci/vfio-container.ts';
-export { VfioDmaBuf } from './vfio-pci/vfio-dma-buf.ts';
+export { VfioDmaBuf, vfioPciDmaBufIommufdMap } from './vfio-pci/vfio-dma-buf.ts';
 export {
-  type VfioDmaBufRequest,
   VfioPciDevice,
-  type VfioRegionDmaRange,
+  type VfioPciOptions,
+  type VfioPowerState,
 } from './vfio-pci/vfio-pci-device.ts';
+export { VFIO_FEATURE, VfioDeviceNode } from './vfio-pci/vfio-device-file.ts';
+export { vfioPciHotReset } from './vfio-pci/vfio-hot-reset.ts';
+export { VFIO_PAGES_PER_REGION } from './vfio-pci/vfio-region-map.ts';
+export type { VfioDmaBufRequest, VfioRegionDmaRange } from './vfio-pci/vfio-export-request.ts';
 export {
   DMA_HEAP_MINORS,
   DmaHeap,

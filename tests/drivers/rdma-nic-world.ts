@@ -25,10 +25,8 @@ import {
 import { RdmaNic, type RdmaNicOptions } from '../../src/drivers/rdma-nic/nic.ts';
 import type { RdmaPacket } from '../../src/drivers/rdma-nic/packets.ts';
 import { RemotePeer } from '../../src/drivers/rdma-nic/remote-peer.ts';
-import {
-  VfioPciDevice,
-  type VfioRegionDmaRange,
-} from '../../src/drivers/vfio-pci/vfio-pci-device.ts';
+import type { VfioRegionDmaRange } from '../../src/drivers/vfio-pci/vfio-export-request.ts';
+import { VfioPciDevice } from '../../src/drivers/vfio-pci/vfio-pci-device.ts';
 import { RandomStrategy } from '../../src/explorer/strategies/random.ts';
 import { DmaBuf, Kernel, Process } from '../../src/framework/index.ts';
 import {

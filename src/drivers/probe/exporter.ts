@@ -143,9 +143,7 @@ export class ExportHandle implements ProbeHandle {
   *install(process: Process, fd: number): Task {
     const buf = present(this.first, 'the first reference of a buffer');
     this.first = null;
-    const { kernel, number: buffer } = buf;
-    kernel.scheduler.record?.({ kind: 'buffer.fd', buffer, process: process.name, fd });
-    yield* process.fds.fill(fd, buf.file);
+    yield* buf.fdInstall(process, fd);
   }
 
   /**

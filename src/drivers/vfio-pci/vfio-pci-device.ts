@@ -3,14 +3,14 @@
  * go to it, and it can be reset. BAR ranges can be exported as dma-bufs; whenever the device's
  * memory goes away, every exported buffer is revoked first.
  *
- * Not modelled: power management, hot reset of several functions, the iommufd path, unbinding while
+ * What the ioctls of its file hand it is in `vfio-device-file.ts`. Not modelled: unbinding while
  * buffers live.
  *
  * @source drivers/vfio/pci/vfio_pci_core.c, vfio_pci_dmabuf.c, vfio_pci_config.c, v7.2;
  *   reference/linux-dma-buf.md E.1; thread S003
  */
 
-import { addressPlus, DmaBufError, isPageAligned } from '../../base/index.ts';
+import { DmaBufError, O } from '../../base/index.ts';
 import { DmaBuf, type Kernel, type P2pdma, type Process } from '../../framework/index.ts';
 import {
   type Atomic,
@@ -23,30 +23,23 @@ import {
   type Task,
 } from '../../machine/index.ts';
 import { VfioBarMapping } from './vfio-bar-mapping.ts';
-import { VfioDmaBuf, type VfioExport, vfioPciDmaBufOps } from './vfio-dma-buf.ts';
+import { VfioDmaBuf, vfioPciDmaBufOps } from './vfio-dma-buf.ts';
+import { checkExport, type VfioDmaBufRequest } from './vfio-export-request.ts';
+import { VfioRegionMaps } from './vfio-region-map.ts';
+import { VfioSleep } from './vfio-sleep.ts';
 
-/** A range of a BAR. */
-export interface VfioRegionDmaRange {
-  /** From the start of the BAR; page aligned. */
-  readonly offset: number;
-  /** Bytes; whole pages. */
-  readonly length: number;
+/** What a device can do, and what its driver offers. */
+export interface VfioPciOptions {
+  /** False: the function can be reset in no way. Default true. */
+  readonly resetWorks?: boolean;
+  /** False: the kernel is built without `CONFIG_VFIO_PCI_DMABUF`. Default true. */
+  readonly hasDmaBuf?: boolean;
+  /** False for a variant driver without `get_dmabuf_phys`. Default true. */
+  readonly hasGetDmabufPhys?: boolean;
 }
 
-/** `struct vfio_device_feature_dma_buf`. */
-export interface VfioDmaBufRequest {
-  /** The BAR, 0 to 5. */
-  readonly regionIndex: number;
-  readonly ranges: readonly VfioRegionDmaRange[];
-  /** Must be 0. */
-  readonly flags?: number;
-}
-
-/** Sums of addresses and lengths are 64 bits wide; whole pages are exact as numbers up to here. */
-const ADDRESSES_END = 2 ** 64;
-
-/** First region that is not a BAR: the expansion ROM. */
-const ROM_REGION_INDEX = 6;
+/** `PCI_D0` and `PCI_D3hot`: awake, and asleep with its configuration space still there. */
+export type VfioPowerState = 'd0' | 'd3hot';
 
 /** `struct vfio_pci_core_device`. */
 export class VfioPciDevice {
@@ -57,14 +50,21 @@ export class VfioPciDevice {
   readonly memoryLock: RwSemaphore;
   /** Every buffer that was exported and not yet released. Holds no references. */
   readonly dmabufs: Shared<readonly VfioDmaBuf[]>;
+  readonly options: VfioPciOptions;
   private readonly p2pdma: P2pdma;
   private readonly mappings: VfioBarMapping[] = [];
+  /** What processes mapped through the device's file. Guarded by {@link memoryLock}. */
+  readonly maps: VfioRegionMaps;
+  private readonly sleep: VfioSleep;
 
   /** @context At boot: the driver binds to the function. */
-  constructor(kernel: Kernel, fn: PciFunction) {
+  constructor(kernel: Kernel, fn: PciFunction, options: VfioPciOptions = {}) {
     const { scheduler } = kernel;
     this.kernel = kernel;
     this.fn = fn;
+    this.options = options;
+    this.maps = new VfioRegionMaps(scheduler);
+    this.sleep = new VfioSleep(fn);
     this.memoryLock = new RwSemaphore(scheduler, 'vfio_pci.memory_lock');
     this.dmabufs = new Shared<readonly VfioDmaBuf[]>(scheduler, 'vfio_pci.dmabufs', []);
     this.p2pdma = kernel.p2pdmaOf(fn);
@@ -122,13 +122,79 @@ export class VfioPciDevice {
 
   /**
    * `VFIO_DEVICE_RESET`: takes access back from everybody, resets, gives it back. Does not return
-   * before every importer has unmapped.
+   * before every importer has unmapped. A device that is asleep is woken.
    *
+   * @throws {@link DmaBufError} `EINVAL` it can be reset in no way.
    * @context May sleep; no lock held.
    * @source `vfio_pci_ioctl_reset()`
    */
   *reset(process: Process): Task {
-    yield* process.syscall(this.resetLocked());
+    yield* process.syscall(this.ioctlReset());
+  }
+
+  /**
+   * As {@link reset}, inside a system call.
+   *
+   * @throws {@link DmaBufError} as there.
+   * @context May sleep; no lock held.
+   */
+  *ioctlReset(): Task {
+    if (this.options.resetWorks === false) {
+      throw new DmaBufError('EINVAL', 'ioctl(VFIO_DEVICE_RESET)', 'device-has-no-reset');
+    }
+    yield* this.resetLocked();
+  }
+
+  /**
+   * A write to configuration space that starts a function-level reset, by the PCI Express or the
+   * Advanced Features capability. Nothing happens if the function has none.
+   *
+   * @context May sleep; no lock held.
+   * @source `vfio_exp_config_write()`, `vfio_af_config_write()`
+   */
+  *functionLevelReset(process: Process): Task {
+    if (this.options.resetWorks !== false) yield* process.syscall(this.resetLocked());
+  }
+
+  /**
+   * A write to the power management register. Falling asleep revokes every buffer; waking up
+   * restores them if memory decoding is on.
+   *
+   * @context May sleep; no lock held.
+   * @source `vfio_pm_config_write()`, `vfio_lock_and_set_power_state()`
+   */
+  *setPowerState(process: Process, state: VfioPowerState): Task {
+    yield* process.syscall(this.setPowerStateLocked(state));
+  }
+
+  /**
+   * `VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY`: the kernel may switch the device off.
+   *
+   * @throws {@link DmaBufError} `EINVAL` it may already; buffers are revoked all the same, as in
+   *   Linux.
+   * @context May sleep; no lock held.
+   * @source `vfio_pci_runtime_pm_entry()`
+   */
+  *lowPowerEntry(): Task {
+    yield* this.zapAndDownWrite();
+    yield* this.moveBuffers(true);
+    const isEngaged = this.sleep.isFor('low-power');
+    if (!isEngaged) yield* this.sleep.begin('low-power');
+    yield* this.memoryLock.upWrite();
+    if (!isEngaged) return;
+    throw new DmaBufError('EINVAL', 'ioctl(VFIO_DEVICE_FEATURE)', 'low-power-is-engaged-already');
+  }
+
+  /**
+   * `VFIO_DEVICE_FEATURE_LOW_POWER_EXIT`. Nothing but the buffers changes if it was not engaged.
+   *
+   * @context May sleep; no lock held.
+   * @source `vfio_pci_runtime_pm_exit()`
+   */
+  *lowPowerExit(): Task {
+    yield* this.memoryLock.downWrite();
+    yield* this.sleep.end('low-power');
+    yield* this.giveBack();
   }
 
   /**
@@ -190,8 +256,8 @@ export class VfioPciDevice {
       const dmabuf = yield* buffer.dmabuf.read();
       if (dmabuf === null || !(yield* this.takeReference(dmabuf))) continue;
       if ((yield* buffer.revoked.read()) !== revoked) {
-        if (revoked) yield* this.revoke(buffer, dmabuf);
-        else yield* this.restore(buffer, dmabuf);
+        if (revoked) yield* buffer.revoke(dmabuf);
+        else yield* buffer.restore(dmabuf);
       }
       yield* dmabuf.put();
     }
@@ -212,38 +278,22 @@ export class VfioPciDevice {
     yield* this.dmabufs.write(all.filter((other) => other !== buffer));
   }
 
-  private *revoke(buffer: VfioDmaBuf, dmabuf: DmaBuf): Task {
-    yield* dmabuf.resv.lock();
-    yield* buffer.revoked.write(true);
-    yield* dmabuf.invalidateMappings();
-    yield* dmabuf.resv.wait('bookkeep');
-    yield* dmabuf.resv.unlock();
-    // Now nobody writes any more; when every mapping is gone, nobody reads either.
-    yield* buffer.putMapping();
-    yield* buffer.allUnmapped.wait();
-    yield* buffer.kref.reset();
-    yield* buffer.allUnmapped.reinit();
-  }
-
-  /** Importers are told nothing that they did not know: they learn of it when they map again. */
-  private *restore(buffer: VfioDmaBuf, dmabuf: DmaBuf): Task {
-    yield* dmabuf.resv.lock();
-    yield* dmabuf.invalidateMappings();
-    yield* dmabuf.resv.wait('bookkeep');
-    yield* dmabuf.resv.unlock();
-    yield* dmabuf.resv.lock();
-    yield* buffer.revoked.write(false);
-    yield* dmabuf.resv.unlock();
-  }
-
-  private *exportBuffer(process: Process, request: VfioDmaBufRequest): Task<number> {
-    const exported = this.validate(request);
+  /**
+   * As {@link featureDmaBuf}, inside a system call.
+   *
+   * @throws {@link DmaBufError} as there.
+   * @context May sleep; no lock held.
+   */
+  *exportBuffer(process: Process, request: VfioDmaBufRequest): Task<number> {
+    const { openFlags = O.RDWR } = request;
+    const exported = checkExport(this.fn, this.p2pdma, request);
     const buffer = new VfioDmaBuf(this.kernel.scheduler, this, exported);
     const dmabuf = yield* DmaBuf.export(this.kernel, {
       exporterName: 'vfio_pci_core',
       ops: vfioPciDmaBufOps,
       size: exported.size,
       priv: buffer,
+      flags: openFlags,
     });
     yield* buffer.dmabuf.write(dmabuf);
     yield* this.memoryLock.downWrite();
@@ -253,47 +303,30 @@ export class VfioPciDevice {
     yield* dmabuf.resv.unlock();
     yield* this.memoryLock.upWrite();
     try {
-      return yield* dmabuf.fd(process);
+      return yield* dmabuf.fd(process, openFlags);
     } catch (error) {
       yield* dmabuf.put();
       throw error;
     }
   }
 
-  /** The checks, in the kernel's order. */
-  private validate({ regionIndex, ranges, flags = 0 }: VfioDmaBufRequest): VfioExport {
-    const fail = (code: 'EINVAL' | 'ENODEV' | 'EOVERFLOW', reason: string): DmaBufError =>
-      new DmaBufError(code, 'ioctl(VFIO_DEVICE_FEATURE_DMA_BUF)', reason, {
-        detail: { device: this.fn.name, regionIndex, ranges },
-      });
-    if (ranges.length === 0 || flags !== 0) throw fail('EINVAL', 'no-ranges-or-flags-set');
-    const bar = this.fn.node.spec.bars.find(({ index }) => index === regionIndex);
-    if (regionIndex >= ROM_REGION_INDEX || bar === undefined || bar.address === 0) {
-      throw fail('ENODEV', 'region-is-not-an-assigned-bar');
-    }
-    for (const { offset, length } of ranges) {
-      if (length === 0 || !isPageAligned(offset) || !isPageAligned(length)) {
-        throw fail('EINVAL', 'range-is-not-whole-pages');
-      }
-    }
-    const provider = this.p2pdma.provider(regionIndex);
-    if (provider === null) throw fail('EINVAL', 'bar-is-not-memory');
-    const start = this.fn.barStart(regionIndex);
-    const physVec = ranges.map(({ offset, length }) => {
-      if (start + offset + length >= ADDRESSES_END) throw fail('EOVERFLOW', 'range-overflows');
-      if (offset + length > bar.size) throw fail('EINVAL', 'range-ends-beyond-the-bar');
-      return { paddr: addressPlus(start, offset), length };
-    });
-    const size = ranges.reduce((sum, { length }) => sum + length, 0);
-    return { size, physVec, provider };
-  }
-
   private *resetLocked(): Task {
     yield* this.zapAndDownWrite();
-    yield* this.moveBuffers(true);
+    yield* this.prepareReset();
     yield* this.fn.reset();
-    if (yield* this.isMemoryEnabled()) yield* this.moveBuffers(false);
-    yield* this.memoryLock.upWrite();
+    yield* this.giveBack();
+  }
+
+  private *setPowerStateLocked(state: VfioPowerState): Task {
+    if (state === 'd3hot') {
+      yield* this.zapAndDownWrite();
+      yield* this.moveBuffers(true);
+      yield* this.sleep.begin('d3hot');
+    } else {
+      yield* this.memoryLock.downWrite();
+      yield* this.sleep.end('d3hot');
+    }
+    yield* this.giveBack();
   }
 
   private *writeCommandLocked(command: number): Task {
@@ -303,12 +336,16 @@ export class VfioPciDevice {
     } else {
       yield* this.memoryLock.downWrite();
     }
-    yield* this.fn.writeCommand(command);
-    if (yield* this.isMemoryEnabled()) yield* this.moveBuffers(false);
-    yield* this.memoryLock.upWrite();
+    yield* this.sleep.writeCommand(command);
+    yield* this.giveBack();
   }
 
-  private *cleanUp(): Task {
+  /**
+   * As {@link close}, inside a system call.
+   *
+   * @context May sleep; no lock held.
+   */
+  *cleanUp(): Task {
     yield* this.memoryLock.downWrite();
     yield* this.moveBuffers(true);
     for (const buffer of yield* this.dmabufs.read()) {
@@ -318,6 +355,7 @@ export class VfioPciDevice {
       yield* buffer.vdev.write(null);
       yield* dmabuf.put();
     }
+    this.sleep.clear();
     yield* this.memoryLock.upWrite();
     yield* this.fn.writeCommand(0);
   }
@@ -325,11 +363,33 @@ export class VfioPciDevice {
   /**
    * Takes the BARs out of every process and then nobody can map them again.
    *
+   * @context May sleep; no lock held. The memory lock is held for writing then.
    * @source `vfio_pci_zap_and_down_write_memory_lock()`
    */
-  private *zapAndDownWrite(): Task {
+  *zapAndDownWrite(): Task {
     yield* this.memoryLock.downWrite();
     for (const mapping of this.mappings) yield* mapping.zap();
+    yield* this.maps.zap();
+  }
+
+  /**
+   * Wakes the device up, and takes access back from every exported buffer.
+   *
+   * @context May sleep; the memory lock is held for writing.
+   */
+  *prepareReset(): Task {
+    yield* this.sleep.end('d3hot');
+    yield* this.moveBuffers(true);
+  }
+
+  /**
+   * The end of what {@link zapAndDownWrite} began: buffers come back if the memory does.
+   *
+   * @context The memory lock is held for writing, and given back.
+   */
+  *giveBack(): Task {
+    if (yield* this.isMemoryEnabled()) yield* this.moveBuffers(false);
+    yield* this.memoryLock.upWrite();
   }
 }
 
