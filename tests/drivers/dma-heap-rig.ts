@@ -19,8 +19,10 @@ import { addCmaHeap, addSystemHeap, DmaHeaps, reserveCmaArea } from '../../src/d
 import {
   DmaBuf,
   type KernelFile,
+  ModelSys,
   type Process,
   type SgTable,
+  type Sys,
   type Vma,
 } from '../../src/framework/index.ts';
 import type { Device, MachineSpec, SlotPool, Task } from '../../src/machine/index.ts';
@@ -47,6 +49,9 @@ export interface MapRequest {
 
 /** Memory of a program, and how to map files into it, for drivers with device nodes. */
 export class ProgramRig extends KernelRig {
+  /** What the program calls. */
+  readonly sys: Sys = new ModelSys(this.process);
+
   /** Pages of the program, mapped for reading and writing. */
   *scratch(size = PAGE_SIZE): Task<UserAddr> {
     const { phys } = yield* this.process.allocate(size);

@@ -17,7 +17,7 @@ import {
   udmabufCreateList,
 } from '../../src/base/index.ts';
 import { UDMABUF_PATH, UdmabufDevice } from '../../src/drivers/index.ts';
-import { type DmaBuf, ModelSys, type Sys } from '../../src/framework/index.ts';
+import type { DmaBuf } from '../../src/framework/index.ts';
 import type { MachineSpec, Task } from '../../src/machine/index.ts';
 import { wideMachine } from '../machine/test-machines.ts';
 import { ProgramRig } from './dma-heap-rig.ts';
@@ -35,12 +35,10 @@ export interface Piece {
 /** A kernel with the udmabuf driver. */
 export class UdmabufRig extends ProgramRig {
   readonly driver: UdmabufDevice;
-  readonly sys: Sys;
 
   constructor(spec: MachineSpec = wideMachine()) {
     super(spec);
     this.driver = new UdmabufDevice(this.kernel);
-    this.sys = new ModelSys(this.process);
   }
 
   /** A memfd, sealed as told. */
