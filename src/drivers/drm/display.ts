@@ -8,7 +8,7 @@
  * @source drivers/gpu/drm/tiny and drm_gem_atomic_helper.c, v7.2; reference/linux-dma-buf.md E.5
  */
 
-import { DmaBufError } from '../../base/index.ts';
+import { assert, DmaBufError } from '../../base/index.ts';
 import type { Kernel } from '../../framework/index.ts';
 import {
   type DmaReadResult,
@@ -67,6 +67,7 @@ export class Display {
    * @source `drm_mode_addfb()`, `drm_mode_setcrtc()`
    */
   *show(file: DrmFile, handle: number): Task {
+    assert(file.dev === this.drm, `a file of ${this.drm.cardPath}, not ${file.name}`);
     const object = yield* gemObjectLookup(file, handle, 'SETCRTC');
     // Every object of this device is of this kind.
     yield* this.replace({ object: object as GemDmaObject, file });
