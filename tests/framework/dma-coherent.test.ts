@@ -27,7 +27,7 @@ import {
 } from '../../src/framework/index.ts';
 import type { Task } from '../../src/machine/index.ts';
 import { ARM_SOC } from '../../src/machine/presets/arm-soc.ts';
-import { refused, useUpAddresses } from '../machine/fabric-rig.ts';
+import { oneStep, refused, useUpAddresses } from '../machine/fabric-rig.ts';
 import { wideMachine } from '../machine/test-machines.ts';
 import { DmaRig, HIGH, PAGE } from './dma-rig.ts';
 
@@ -120,6 +120,18 @@ describe('Coherent memory', () => {
         false,
       );
     }
+  });
+
+  test('is not overwritten by what an earlier user of the area left in the cache (I.2)', () => {
+    const rig = new CoherentRig();
+    const { machine, card } = rig;
+    rig.do(reserveContiguousArea(machine, card, PAGE));
+    const start = card.contiguousArea?.start ?? expect.fail('an area');
+    rig.store(start, [9]);
+    const memory = rig.alloc(PAGE);
+    rig.write(card, memory.address, [7]);
+    rig.do(oneStep(machine.cpu.clean(start, PAGE)));
+    expect([...rig.read(card, memory.address, 1).bytes]).toEqual([7]);
   });
 
   test('has an entry in the IOMMU while it is allocated, and not after (I.2)', () => {

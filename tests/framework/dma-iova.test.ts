@@ -174,6 +174,16 @@ describe('dma_iova_link', () => {
     expect(rig.machine.bouncePool?.value).toEqual([]);
   });
 
+  test('keeps no bounce buffer for a part that is taken (C.4)', () => {
+    const rig = new IovaRig();
+    rig.card.isUntrusted = true;
+    rig.do(swiotlbInit(rig.machine, 16 * PAGE));
+    const block = rig.alloc(PAGE);
+    rig.link(block, BASE, PAGE, 0);
+    expect(rig.do(refused(rig.linking(block, HIGH, 8, 0))).code).toBe('EIO');
+    expect(rig.machine.bouncePool?.value).toEqual([]);
+  });
+
   test('cleans RAM for a device that does not see caches, and no device memory (C.4)', () => {
     const rig = new IovaRig({ coherentDma: false });
     const block = rig.alloc(2 * PAGE);

@@ -76,6 +76,18 @@ describe('A table behind an IOMMU', () => {
     expect(error).toMatchObject({ code: 'ENOMEM', reason: 'no-room-for-the-table' });
   });
 
+  test('gives what the CPU wrote to a device that sees no caches, unless told not to (C.2)', () => {
+    for (const skipCpuSync of [false, true]) {
+      const rig = new DmaRig(wideMachine({ iommu: 'translated', coherentDma: false }));
+      rig.store(BASE, [7]);
+      const call = dmaMapSgtable(rig.machine, rig.card, pagesAt([BASE, 1]), 'to-device', {
+        skipCpuSync,
+      });
+      const at = rig.do(call).entries[0]?.address ?? 0;
+      expect([...rig.read(rig.card, at, 1).bytes]).toEqual([skipCpuSync ? 0 : 7]);
+    }
+  });
+
   test('lies where the device can send it: the mask limits addresses (C.2)', () => {
     const rig = new DmaRig(TRANSLATED);
     rig.card.dmaMask = 24;

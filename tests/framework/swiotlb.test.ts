@@ -1,7 +1,7 @@
 /**
- * Goal: what a device cannot reach is bounced through real bytes, which meet the buffer at map, sync
- * and unmap only; and what cannot be bounced is refused. Method: RAM beyond 32 bits and a device
- * that sends no more; reference I.6.
+ * Goal: what a device cannot reach is bounced through real bytes, which meet the buffer at map,
+ * sync and unmap only; and what cannot be bounced is refused. Method: RAM beyond 32 bits and a
+ * device that sends no more; reference I.6.
  */
 
 import fc from 'fast-check';
@@ -23,7 +23,7 @@ import {
   swiotlbInit,
 } from '../../src/framework/index.ts';
 import { ARM_SOC } from '../../src/machine/presets/arm-soc.ts';
-import { refused } from '../machine/fabric-rig.ts';
+import { refused, useUpAddresses } from '../machine/fabric-rig.ts';
 import { wideMachine } from '../machine/test-machines.ts';
 import { BASE, DmaRig, HIGH, PAGE, pagesAt } from './dma-rig.ts';
 
@@ -199,6 +199,27 @@ describe('A device that is not trusted, behind an IOMMU', () => {
     rig.do(dmaUnmapPhys(machine, card, at, range, 'bidirectional', 'ram'));
     expect(rig.load(BASE, 3)).toEqual([1, 9, 3]);
     expect([rig.table, slots(rig)]).toEqual([[], []]);
+  });
+
+  test('finds nothing that an earlier user left in its pages', () => {
+    const rig = boot({ iommu: 'translated' });
+    const { machine, card } = rig;
+    card.isUntrusted = true;
+    rig.store(BASE, [1, 2, 3]);
+    const first = rangeAt(BASE, 3);
+    const before = rig.do(dmaMapPhys(machine, card, first, 'to-device', 'ram'));
+    rig.do(dmaUnmapPhys(machine, card, before, first, 'to-device', 'ram'));
+    const at = rig.do(dmaMapPhys(machine, card, rangeAt(BASE + 1, 1), 'to-device', 'ram'));
+    expect([...rig.read(card, at - 1, 3).bytes]).toEqual([0, 2, 0]);
+  });
+
+  test('gives its copy back when no I/O address is left (C.3)', () => {
+    const rig = boot({ iommu: 'translated' });
+    rig.card.isUntrusted = true;
+    useUpAddresses(rig.card);
+    const call = dmaMapPhys(rig.machine, rig.card, rangeAt(BASE, 8), 'to-device', 'ram');
+    expect(rig.do(refused(call)).reason).toBe('no-io-address-left');
+    expect(slots(rig)).toEqual([]);
   });
 
   test('gets whole pages as they are, and no part of a page of device memory (C.3)', () => {
