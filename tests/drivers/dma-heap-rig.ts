@@ -143,8 +143,8 @@ export class ProgramRig extends KernelRig {
   }
 
   /**
-   * Runs a task again and again on fresh rigs, each time with another of its fallible steps refused,
-   * and gives back the reasons it failed for. After each, all memory must be back.
+   * Runs a task again and again on fresh rigs, each time with another of its fallible steps
+   * refused, and gives back the reasons it failed for. After each, all memory must be back.
    */
   static reasonsOf<R extends ProgramRig>(make: () => R, body: (rig: R) => Task): Set<string> {
     const reasons = new Set<string>();

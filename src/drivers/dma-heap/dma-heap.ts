@@ -89,8 +89,8 @@ export class DmaHeaps {
   /**
    * Adds a heap and its device node. At boot.
    *
-   * @throws {@link DmaBufError} `EINVAL` no name, no operations, or the name is taken; `EBUSY` there
-   *   are 128.
+   * @throws {@link DmaBufError} `EINVAL` no name, no operations, or the name is taken; `EBUSY` 128
+   *   heaps are there.
    * @source `dma_heap_add()`
    */
   add({ name, ops }: DmaHeapExportInfo): DmaHeap {
