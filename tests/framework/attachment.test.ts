@@ -49,7 +49,7 @@ describe('A device that does no DMA', () => {
   });
 });
 
-describe('Attaching', () => {
+describe('Attaching (A.12)', () => {
   test('asks the exporter without the lock and before the device is on the list', () => {
     const seen: number[] = [];
     const { rig, buf, exporter } = boot(
@@ -161,7 +161,30 @@ describe('Attaching', () => {
   });
 });
 
-describe('Detaching', () => {
+describe('A released buffer', () => {
+  test.each([
+    ['dynamicAttach', 'dma_buf_dynamic_attach'],
+    ['detach', 'dma_buf_detach'],
+    ['mapAttachment', 'dma_buf_map_attachment'],
+  ])('is not to be used by %s: the importer had no reference (DB-006)', (verb, call) => {
+    const { rig, buf } = boot();
+    const attachment = rig.do(buf.attach(rig.at('03:00.0')));
+    rig.do(buf.put());
+    const late: Record<string, () => Task<unknown>> = {
+      dynamicAttach: () => buf.attach(rig.at('04:00.0')),
+      detach: () => buf.detach(attachment),
+      mapAttachment: () => attachment.mapAttachmentUnlocked('to-device'),
+    };
+    const { outcome } = rig.try(late[verb]?.() ?? expect.fail(verb));
+    const title = `${call}: use after free: dma-buf 1 is released`;
+    expect(outcome.findings).toMatchObject([
+      { kind: 'warn', title: 'dma_buf_release: 1 attachments are still on the list' },
+      { kind: 'oops', title },
+    ]);
+  });
+});
+
+describe('Detaching (A.12)', () => {
   test('takes the attachment off the list, then tells the exporter without the lock', () => {
     const { rig, buf, exporter } = boot();
     const [one, other] = ['03:00.0', '04:00.0'].map((at) => rig.do(buf.attach(rig.at(at))));
@@ -193,7 +216,7 @@ describe('Detaching', () => {
   });
 });
 
-describe('Pinning', () => {
+describe('Pinning (A.13)', () => {
   test('counts at the exporter, under the lock', () => {
     const { rig, buf, exporter } = boot(new FakeExporter({ isDynamic: true }));
     const attachment = rig.do(buf.dynamicAttach(rig.at('03:00.0'), PEER_OPS));

@@ -272,7 +272,7 @@ describe('A remapping unit that only its driver knows', () => {
 });
 
 describe('Three refusals of three kinds', () => {
-  test('are told apart: importer bug, connectivity, and what the exporter wants (S000-13, S000-19)', () => {
+  test('are told apart: a bug, no route, an exporter that will not (S000-13, S000-19)', () => {
     const rig = new KernelRig();
     const card = rig.do(MovingCard.export(rig, false));
     const bug = rig.do(refused(card.attach(null)));

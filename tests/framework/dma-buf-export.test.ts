@@ -76,7 +76,7 @@ describe('Exporting', () => {
   });
 });
 
-describe('A descriptor', () => {
+describe('A descriptor (A.4)', () => {
   test('is the lowest that is free, from 3 on', () => {
     const rig = new KernelRig();
     function* program(): Task<readonly number[]> {
@@ -114,6 +114,27 @@ describe('A descriptor', () => {
       'refcount: dma-buf 1 file decremented below zero; imbalanced put',
     ]);
     expect(buf.priv.calls).toEqual(['release']);
+  });
+
+  test('closes on exec if that is wanted; no other flag counts', () => {
+    const rig = new KernelRig();
+    const fds = [0, 0x80000, 0x802].map((flags) =>
+      rig.do(rig.do(rig.export()).fd(rig.process, flags)),
+    );
+    const closes = fds.map((fd) => rig.do(oneStep(rig.process.fds.isCloseOnExec(fd))));
+    expect(closes).toEqual([false, true, false]);
+  });
+
+  test('that was reserved gets the buffer when nothing can fail any more (DB-005)', () => {
+    const rig = new KernelRig();
+    const buf = rig.do(rig.export());
+    const fd = rig.do(oneStep(rig.process.fds.reserve())) ?? expect.fail('a descriptor');
+    // Nobody finds it before.
+    expect(rig.do(refused(DmaBuf.get(rig.process, fd))).code).toBe('EBADF');
+    rig.do(buf.fdInstall(rig.process, fd));
+    expect(rig.do(DmaBuf.get(rig.process, fd))).toBe(buf);
+    expect(buf.file.refs.value).toBe(2);
+    expect(rig.events('buffer.fd')).toMatchObject([{ buffer: 1, process: 'app', fd }]);
   });
 
   test('is EMFILE when none is free, and who asked keeps its reference (DB-004)', () => {

@@ -1,6 +1,6 @@
 /**
- * Goal: a buffer's descriptor answers system calls as Linux does, errno by errno. Method: the file's
- * operations, with arguments in a program's memory; reference A.7, A.8, A.10, A.11.
+ * Goal: a buffer's descriptor answers system calls as Linux does, errno by errno. Method: the
+ * file's operations, with arguments in a program's memory; reference A.7, A.8, A.10, A.11.
  */
 
 import { describe, expect, test } from 'vitest';
@@ -120,6 +120,14 @@ describe('The name of a buffer (A.7)', () => {
     expect(buf.name.value).toBeNull();
   });
 
+  test('is ENOMEM without memory, and stays as it was: no-memory-for-a-name', () => {
+    const { rig, buf } = boot();
+    const at = rig.do(rig.userBytes(text('frame')));
+    Object.assign(rig.scheduler, { failAt: 1, fallible: 0 });
+    expect(rig.codeOf(rig.ioctlAt(buf, SET_NAME, at))).toBe('ENOMEM');
+    expect(buf.name.value).toBeNull();
+  });
+
   test('that ends right before the end of the map, or crosses a page, is read', () => {
     const { rig, buf } = boot();
     const last = rig.do(rig.userBytes(text('edge'), 2 * PAGE_SIZE - 5));
@@ -175,7 +183,7 @@ describe('DMA_BUF_IOCTL_SYNC (A.10)', () => {
     expect(buf.priv.calls).toEqual([call]);
   });
 
-  test('neither counts nor balances: an END without START reaches the exporter (N6, CP-002)', () => {
+  test('is not balanced: an END without START reaches the exporter (N6, CP-002)', () => {
     const { rig } = boot();
     const buf = rig.do(rig.exportRam());
     for (const flags of [7n, 7n, 3n, 3n]) {

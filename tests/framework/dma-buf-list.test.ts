@@ -181,6 +181,51 @@ describe('debugfs (A.11)', () => {
     );
   });
 
+  test('lists fences up to READ, signaled ones too', () => {
+    const rig = new CoreRig();
+    const buf = rig.do(rig.export());
+    rig.do(rig.publish(buf, 'write', 101));
+    rig.do(rig.publish(buf, 'bookkeep', 102));
+    const done = rig.do(rig.publish(buf, 'read', 103));
+    rig.do(done.signal());
+    const lines = rig.do(bufinfo(rig.kernel)).split('\n');
+    expect(lines.filter((line) => line.includes('fence:'))).toEqual([
+      '\twrite fence:101:1 jobs card unsignalled',
+      '\tread fence:103:1   signalled',
+    ]);
+  });
+
+  test.each(['the list', 'a buffer'])(
+    'is EINTR after a signal while %s is locked: bufinfo-interrupted',
+    (what) => {
+      const rig = new CoreRig();
+      const buf = rig.do(rig.export());
+      const codes: string[] = [];
+      const { lock } = rig.kernel.bufferList;
+      function* hold(): Task {
+        if (what === 'the list') yield* lock.lock();
+        else yield* buf.resv.lock();
+        yield* rig.scheduler.sleep(100);
+        if (what === 'the list') yield* lock.unlock();
+        else yield* buf.resv.unlock();
+      }
+      function* read(): Task {
+        yield* rig.scheduler.sleep(5);
+        codes.push((yield* refused(rig.readAll(BUFINFO_PATH))).code);
+      }
+      function* kill(): Task {
+        yield* rig.scheduler.sleep(10);
+        yield* rig.kernel.signals.kill(reader);
+      }
+      rig.kthread(hold(), 'holder');
+      const reader = rig.user(read(), 'reader');
+      rig.kthread(kill(), 'killer');
+      expect(rig.run().findings).toEqual([]);
+      expect(codes).toEqual(['EINTR']);
+      expect(lock.value).toBeNull();
+    },
+  );
+
   test('shows a buffer whose last reference is gone and that is not released yet (A.5)', () => {
     const rig = new KernelRig();
     const texts: string[] = [];

@@ -5,10 +5,10 @@
 
 import { describe, expect, test } from 'vitest';
 import { RandomStrategy } from '../../src/explorer/index.ts';
-import { DmaBuf, KernelFile } from '../../src/framework/index.ts';
+import { DmaBuf, DmaFence, DmaResv, KernelFile } from '../../src/framework/index.ts';
 import { Mutex, type Task } from '../../src/machine/index.ts';
 import { oneStep, refused } from '../machine/fabric-rig.ts';
-import { FakeExporter, KernelRig, PEER_OPS, ScriptedStrategy } from './kernel-rig.ts';
+import { FakeExporter, KernelRig, locked, PEER_OPS, ScriptedStrategy } from './kernel-rig.ts';
 
 /** Who released a buffer, and what stood in the trace right before. */
 function releaser(rig: KernelRig): string {
@@ -19,7 +19,7 @@ function releaser(rig: KernelRig): string {
   return begin?.task ?? 'nobody';
 }
 
-describe('The release of a buffer', () => {
+describe('The release of a buffer (A.5)', () => {
   test('comes after the third drop of two copies and an importer (S003-17)', () => {
     const rig = new KernelRig();
     const buf = rig.do(rig.export());
@@ -128,6 +128,32 @@ describe('The release of a buffer', () => {
     ]);
   });
 
+  test('lets the fences of its own reservation go, after the exporter, and no others', () => {
+    const rig = new KernelRig();
+    const resv = new DmaResv(rig.kernel, 'shared');
+    const counts = (shared: DmaResv | null): readonly number[] => {
+      const seen: number[] = [];
+      const exporter = new FakeExporter({
+        *onRelease(): Task {
+          seen.push(fence.refs.value);
+        },
+      });
+      const info = { exporterName: 'fake', ops: exporter.ops, size: 1, priv: exporter };
+      const buf = rig.do(DmaBuf.export(rig.kernel, { ...info, resv: shared }));
+      const origin = { driver: 'card', timeline: 'jobs', context: 1, seqno: 1 };
+      const fence = new DmaFence(rig.kernel, origin);
+      function* add(): Task {
+        yield* buf.resv.reserveFences(1);
+        yield* buf.resv.addFence(fence, 'bookkeep');
+      }
+      rig.do(locked(buf.resv, add()));
+      rig.do(buf.put());
+      return [...seen, fence.refs.value];
+    };
+    expect(counts(null)).toEqual([2, 1]);
+    expect(counts(resv)).toEqual([2, 2]);
+  });
+
   test('may drop the last reference of another buffer', () => {
     const rig = new KernelRig();
     const inner = rig.do(rig.export());
@@ -142,7 +168,7 @@ describe('The release of a buffer', () => {
   });
 });
 
-describe('A dead buffer', () => {
+describe('A dead buffer (A.6)', () => {
   test('is not revived: get is a kernel warning, try-get says no (DB-003)', () => {
     const rig = new KernelRig();
     const buf = rig.do(rig.export());

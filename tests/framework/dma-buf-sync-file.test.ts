@@ -159,7 +159,7 @@ describe('IMPORT_SYNC_FILE (A.16)', () => {
     expect(rig.do(pendingIn(buf, 'read'))).toEqual([]);
   });
 
-  test('of a descriptor that is closed, or no sync file, is EINVAL: import-of-no-sync-file (N10)', () => {
+  test('of a descriptor that is none is EINVAL: import-of-no-sync-file (N10)', () => {
     const { rig, buf } = boot();
     const file = new KernelFile(rig.kernel, 'regular', { *release(): Task {} });
     const fd = rig.do(oneStep(rig.process.fds.install(file))) ?? expect.fail('a descriptor');

@@ -22,7 +22,7 @@ function fakeImporter(heard: string[], body?: (attachment: Attachment) => Task):
   };
 }
 
-describe('Invalidating', () => {
+describe('Invalidating (A.17)', () => {
   test('tells the newest attachment first, skips who cannot follow, all under the lock', () => {
     const rig = new KernelRig();
     const buf = rig.do(rig.export());

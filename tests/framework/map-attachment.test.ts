@@ -39,7 +39,7 @@ function bootPair(importer: Kind, exporter: Kind) {
   return boot(importer, new FakeExporter({ isDynamic: exporter === 'dynamic' }));
 }
 
-describe('Mapping', () => {
+describe('Mapping (A.14)', () => {
   test.each(MATRIX)('for a %s importer of a %s exporter', (importer, kind, mapped, unmapped) => {
     const { rig, buf, attachment, exporter } = bootPair(importer, kind);
     const table = rig.do(locked(buf.resv, attachment.mapAttachment('to-device')));
@@ -76,7 +76,7 @@ describe('Mapping', () => {
   });
 });
 
-describe('A mapping that fails', () => {
+describe('A mapping that fails (A.14)', () => {
   const mapError = new DmaBufError('ENOMEM', 'map', 'test-no-room-to-map');
 
   test.each(MATRIX)(
@@ -170,5 +170,54 @@ describe('A fence of a move under way', () => {
       return yield* attachment.mapAttachment('to-device');
     }
     expect(rig.do(locked(buf.resv, program())).entries).toHaveLength(1);
+  });
+});
+
+describe('A static importer that gets a signal while it maps', () => {
+  test.each(['static', 'dynamic'] as const)(
+    'of a %s exporter gets ERESTARTSYS, and all is taken back (N38)',
+    (kind) => {
+      const { rig, buf, attachment, exporter } = bootPair('static', kind);
+      const origin = { driver: 'mover', timeline: 'copy', context: 1, seqno: 1 };
+      const fence = new DmaFence(rig.kernel, origin);
+      const codes: string[] = [];
+      function* publish(): Task {
+        yield* buf.resv.reserveFences(1);
+        yield* buf.resv.addFence(fence, 'kernel');
+      }
+      rig.do(locked(buf.resv, publish()));
+      function* map(): Task {
+        codes.push((yield* refused(attachment.mapAttachmentUnlocked('to-device'))).code);
+      }
+      const thread = rig.user(map());
+      function* kill(): Task {
+        yield* rig.scheduler.sleep(5);
+        yield* rig.kernel.signals.kill(thread);
+      }
+      rig.kthread(kill(), 'killer');
+      expect(rig.run().findings).toEqual([]);
+      expect(codes).toEqual(['ERESTARTSYS']);
+      expect([exporter.pins, exporter.tables]).toEqual([0, []]);
+      const undone = ['unmap to-device locked', ...(kind === 'static' ? [] : ['unpin locked'])];
+      expect(exporter.calls.slice(-undone.length)).toEqual(undone);
+      expect(rig.events('attachment.map', 'attachment.refuse')).toMatchObject([
+        { kind: 'attachment.refuse', call: 'mapAttachment', code: 'ERESTARTSYS' },
+      ]);
+      expect(buf.resv.lockCell.value.owner).toBeNull();
+    },
+  );
+});
+
+describe('Mapping without the reservation (A.14)', () => {
+  test('takes it, and gives it back also if the map fails', () => {
+    const mapError = new DmaBufError('ENOMEM', 'map', 'test-no-room-to-map');
+    const { rig, buf, attachment, exporter } = bootPair('static', 'dynamic');
+    const table = rig.do(attachment.mapAttachmentUnlocked('to-device'));
+    rig.do(attachment.unmapAttachmentUnlocked(table, 'to-device'));
+    expect(exporter.calls.every((call) => call.endsWith('locked'))).toBe(true);
+    expect(rig.warnings).toEqual([]);
+    const failing = boot('static', new FakeExporter({ mapError }));
+    failing.rig.do(refused(failing.attachment.mapAttachmentUnlocked('to-device')));
+    expect([buf, failing.buf].map(({ resv }) => resv.lockCell.value.owner)).toEqual([null, null]);
   });
 });
