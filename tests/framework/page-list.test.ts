@@ -1,6 +1,6 @@
 /**
- * Goal: a list of pages holds pages and nothing else, joined as far as may be. Method: random pages;
- * what is no list; reference C.1, thread S002.
+ * Goal: a list of pages holds pages and nothing else, joined as far as may be. Method: random
+ * pages; what is no list; reference C.1, thread S002.
  */
 
 import fc from 'fast-check';
