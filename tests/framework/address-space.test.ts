@@ -99,7 +99,7 @@ describe('An access', () => {
     expect(rig.do(sys.load(write, 1))).toEqual(new Uint8Array(1));
   });
 
-  test('that the owner of the map leaves without a page is a bus error, also if it pretends', () => {
+  test('that the owner of the map leaves without a page is a bus error', () => {
     const rig = new SysRig();
     const { sys } = rig;
     rig.addNode({ *mmap() {} }, '/dev/no-fault');

@@ -274,7 +274,14 @@ describe('A dma-buf behind a descriptor', () => {
       /^pos:\t0\nflags:\t0\d+\nmnt_id:\t15\nino:\t1\nsize:\t4096\ncount:\t1\nexp_name:\tfake\n$/,
     );
     expect(rig.fails(sys.ioctl(fd, 0xdeadbeef, at)).code).toBe('ENOTTY');
-    expect(rig.fails(sys.ioctl(fd, DMA_BUF_IOCTL.SYNC, -1)).code).toBe('EFAULT');
+    for (const bad of [-1, 0.5, Number.NaN, 2 ** 52, 2 ** 64]) {
+      const error = rig.fails(sys.ioctl(fd, DMA_BUF_IOCTL.SYNC, bad));
+      expect(error).toMatchObject({ code: 'EFAULT', reason: 'pointer-out-of-range' });
+    }
+    for (const bad of [0, 1, at + PAGE_SIZE, 2 ** 47]) {
+      const error = rig.fails(sys.ioctl(fd, DMA_BUF_IOCTL.SYNC, bad));
+      expect(error).toMatchObject({ code: 'EFAULT', reason: 'segmentation-fault' });
+    }
     rig.do(sys.close(fd));
     expect(exporter.calls).toEqual(['release']);
   });

@@ -27,7 +27,7 @@ export interface IioDmabuf {
 /** Layout of {@link IioDmabuf}. */
 export const iioDmabuf: Struct<IioDmabuf> = struct({ fd: u32, flags: u32, bytesUsed: u64 });
 
-/** Numbers of a functionfs endpoint's ioctls. `ATTACH` and `DETACH` take a pointer to a descriptor. */
+/** Numbers of a functionfs endpoint's ioctls; arguments as those of {@link IIO_BUFFER_DMABUF}. */
 export const FUNCTIONFS_DMABUF: Readonly<Record<'ATTACH' | 'DETACH' | 'TRANSFER', number>> = {
   ATTACH: ioctlNumber('w', 'g', 131, 4),
   DETACH: ioctlNumber('w', 'g', 132, 4),

@@ -115,7 +115,7 @@ export class AddressSpace {
    * DIFFERS: private pages are copied at once, not when one of the two writes. The difference is
    * seen only by a device that was told to reach such a page and goes on doing so.
    *
-   * @throws {@link DmaBufError} `ENOMEM`; what was copied is there, and {@link unmapAll} removes it.
+   * @throws {@link DmaBufError} `ENOMEM`; {@link unmapAll} removes what was copied.
    * @context May sleep; takes the other's mmap lock.
    * @source `dup_mmap()`
    */

@@ -227,7 +227,7 @@ export class Memfd {
    * A map of the file begins. Its pages come when they are touched.
    *
    * @param canWrite - The descriptor was open for writing.
-   * @throws {@link DmaBufError} `EPERM` a shared map would write to a file that is sealed against it.
+   * @throws {@link DmaBufError} `EPERM` a shared map would write in spite of a seal.
    * @context May sleep. The process's mmap lock is held for writing.
    * @source `shmem_mmap()`, `memfd_check_seals_mmap()`
    */
