@@ -90,3 +90,16 @@ export {
   type VideoQueueOptions,
 } from './videobuf2/video-device.ts';
 export { UDMABUF_PATH, UdmabufDevice } from './udmabuf/udmabuf-device.ts';
+export {
+  Iommufd,
+  IOMMUFD_IOCTL,
+  IOMMUFD_PATH,
+  IommufdFile,
+  type IommuDestroy,
+  iommuDestroy,
+  type IommuIoasAlloc,
+  iommuIoasAlloc,
+  type IommuIoasUnmap,
+  iommuIoasUnmap,
+} from './iommufd/iommufd.ts';
+export { Ioas, type IoptMemory } from './iommufd/ioas.ts';
