@@ -8,6 +8,7 @@ import {
   type DrmModeCreateDumb,
   PAGE_SIZE,
 } from '../../src/base/index.ts';
+import { gemMmap } from '../../src/drivers/drm/gem-mmap.ts';
 import { Display, type DrmFile } from '../../src/drivers/index.ts';
 import type { Task } from '../../src/machine/index.ts';
 import { refused } from '../machine/fabric-rig.ts';
@@ -78,6 +79,19 @@ describe('CREATE_DUMB', () => {
       const args = { width: 1, height: 2 ** 29, bpp: 8 };
       const refusal = yield* refused(rig.app.createDumb(file, args));
       expect(why(refusal)).toEqual(['EINVAL', 'aligned-dumb-buffer-too-large']);
+    });
+  });
+
+  test('fails with ENOMEM without memory for the object or the handle', () => {
+    const rig = new DrmRig();
+    withCard(rig, function* (file) {
+      yield* rig.app.scratch();
+      rig.failNth(1);
+      const object = yield* refused(rig.app.createDumb(file));
+      expect(why(object)).toEqual(['ENOMEM', 'no-memory-for-shmem-object']);
+      rig.failNth(2);
+      const handle = yield* refused(rig.app.createDumb(file));
+      expect(why(handle)).toEqual(['ENOMEM', 'no-memory-for-gem-handle']);
     });
   });
 
@@ -275,6 +289,37 @@ describe('A map of a DRM node', () => {
       expect(why(refusal)).toEqual(['ENOMEM', 'no-page-for-shmem-object']);
       expect(rig.machine.memory.pagesInUse).toBe(1);
       yield* app.mmap(file, { offset });
+    });
+  });
+
+  test('that is larger than the object ends in a bus error behind it', () => {
+    const rig = new DrmRig();
+    const { app } = rig;
+    withCard(rig, function* (file) {
+      const { handle } = yield* app.createDumb(file);
+      const object = file.objects.value.get(handle) ?? expect.fail('no object');
+      // Only a driver that does not check the size gets so far.
+      const request = { size: 2 * PAGE_SIZE, pgoff: 0, read: true, write: true, isShared: true };
+      const map = yield* app.process.mm.map({ ...request, file }, (vma) => gemMmap(object, vma));
+      expect(yield* app.peek(map, PAGE_SIZE - 1, 1)).toEqual([0]);
+      const refusal = yield* refused(app.peek(map, PAGE_SIZE, 1));
+      expect(why(refusal)).toEqual(['EFAULT', 'beyond-the-shmem-object']);
+    });
+  });
+
+  test('of an imported object is refused by a display: EINVAL', () => {
+    const rig = new DrmRig();
+    const { app } = rig;
+    new Display(rig.kernel, rig.at('03:00.0'));
+    withCard(rig, function* (file) {
+      const { handle } = yield* app.createDumb(file);
+      const other = yield* app.open('/dev/dri/card1');
+      const imported = yield* app.toHandle(other, yield* app.toFd(file, handle));
+      const object = other.objects.value.get(imported) ?? expect.fail('no object');
+      const request = { size: PAGE_SIZE, pgoff: 0, read: true, write: true, isShared: true };
+      const map = app.process.mm.map({ ...request, file: other }, (vma) => gemMmap(object, vma));
+      const refusal = yield* refused(map);
+      expect(why(refusal)).toEqual(['EINVAL', 'imported-object-has-no-memory-of-its-own']);
     });
   });
 

@@ -81,6 +81,27 @@ describe('PRIME_HANDLE_TO_FD', () => {
     });
   });
 
+  test('fails with ENOMEM when it cannot remember the buffer, and gives the descriptor back', () => {
+    const rig = new DrmRig();
+    const { app } = rig;
+    withBuffer(rig, function* (file, handle) {
+      const reasons: string[] = [];
+      for (let n = 1; ; n += 1) {
+        rig.failNth(n);
+        const { fds } = app.process;
+        try {
+          yield* app.toFd(file, handle);
+          break;
+        } catch (error) {
+          reasons.push((error as DmaBufError).reason);
+        }
+        expect(fds.value.size).toBe(0);
+      }
+      expect(reasons).toContain('no-memory-for-prime-member');
+      expect(reasons).toContain('no-descriptor-for-prime');
+    });
+  });
+
   test('lets the first call decide how the file is open, each call its descriptor (E.5)', () => {
     const rig = new DrmRig();
     const { app } = rig;

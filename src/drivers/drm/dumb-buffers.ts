@@ -26,7 +26,8 @@ const PITCH_ALIGN = 8;
 /**
  * `DRM_IOCTL_MODE_CREATE_DUMB`.
  *
- * @throws {@link DmaBufError} `ENOSYS` the driver has none; `EINVAL` no size, or too much; `ENOMEM`.
+ * @throws {@link DmaBufError} `ENOSYS` the driver has none; `EINVAL` no size, or too much;
+ *   `ENOMEM`.
  * @context May sleep; no lock held.
  * @source `drm_mode_create_dumb()`
  */

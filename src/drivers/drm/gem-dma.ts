@@ -75,7 +75,8 @@ export class GemDmaObject extends GemObject {
     if (importAttach !== null) yield* importAttach.buf.vunmap(map);
   }
 
-  protected *free(): Task {
+  /** @context May sleep; the last reference is gone. */
+  protected override *free(): Task {
     const { backing, importAttach } = this;
     if (backing.kind === 'own') yield* dmaFreeCoherent(backing.memory);
     else if (importAttach !== null) yield* primeGemDestroy(importAttach, backing.table);

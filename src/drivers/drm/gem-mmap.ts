@@ -1,4 +1,8 @@
-/** Mapping a GEM object into a process. @source `drm_gem_mmap_obj()`, `drm_gem_prime_mmap()`, v7.2 */
+/**
+ * Mapping a GEM object into a process.
+ *
+ * @source `drm_gem_mmap_obj()`, `drm_gem_prime_mmap()`, v7.2
+ */
 
 import type { Vma } from '../../framework/index.ts';
 import type { Task } from '../../machine/index.ts';

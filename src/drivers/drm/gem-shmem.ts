@@ -6,7 +6,7 @@
  * @source drivers/gpu/drm/drm_gem_shmem_helper.c, v7.2; reference/linux-dma-buf.md E.4, E.5
  */
 
-import { alignUp, DmaBufError, PAGE_SIZE, type PhysAddr } from '../../base/index.ts';
+import { alignUp, DmaBufError, PAGE_SIZE, type PhysAddr, present } from '../../base/index.ts';
 import {
   IosysMap,
   type PageList,
@@ -52,7 +52,7 @@ export class GemShmemObject extends GemObject {
   override *getSgTable(): Task<PageList> {
     const { scheduler } = this.dev.kernel;
     if (this.isImported) scheduler.warn('drm_gem_shmem_get_sg_table', 'the object is imported');
-    return yield* this.pages('getSgTable');
+    return yield* this.pages();
   }
 
   override *pin(): Task {
@@ -93,7 +93,7 @@ export class GemShmemObject extends GemObject {
     const known = yield* this.kernelMap.read();
     if (known !== null) return known;
     yield* this.pin();
-    const { ranges } = yield* this.pages('vmap');
+    const { ranges } = yield* this.pages();
     const { machine } = this.dev.kernel;
     const map = new IosysMap(machine, ranges, false, !machine.spec.coherentDma);
     yield* this.kernelMap.write(map);
@@ -145,7 +145,7 @@ export class GemShmemObject extends GemObject {
     yield* this.resv.lock();
     try {
       // The page of the map, whatever offset the map began with: Linux does the same.
-      const phys = pagesOf(yield* this.pages('fault'))[page];
+      const phys = pagesOf(yield* this.pages())[page];
       if (phys === undefined) throw new DmaBufError('EFAULT', 'fault', 'beyond-the-shmem-object');
       // Write-combined (`map_wc`): past the cache where devices do not see it.
       const { coherentDma } = this.dev.kernel.machine.spec;
@@ -155,7 +155,8 @@ export class GemShmemObject extends GemObject {
     }
   }
 
-  protected *free(): Task {
+  /** @context May sleep; the last reference is gone. */
+  protected override *free(): Task {
     const { importAttach, dev } = this;
     if (importAttach !== null) {
       yield* primeGemDestroy(importAttach, this.table);
@@ -172,10 +173,9 @@ export class GemShmemObject extends GemObject {
     }
   }
 
-  private *pages(call: string): Task<PageList> {
-    const pages = yield* this.backing.read();
-    if (pages === null) throw new DmaBufError('EFAULT', call, 'shmem-object-without-pages');
-    return pages;
+  /** Who asks has a pin or a map, so they are there. */
+  private *pages(): Task<PageList> {
+    return present(yield* this.backing.read(), 'the pages of a shmem object in use');
   }
 
   private *allocatePages(): Task<PageList> {

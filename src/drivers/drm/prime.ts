@@ -167,7 +167,7 @@ function* exportAndRemember(
   }
 }
 
-/** The object's buffer with a reference for the caller: the foreign one, the known one, a new one. */
+/** The object's buffer, with a reference: the foreign one, the known one, or a new one. */
 function* bufferOf(object: GemObject, flags: number): Task<DmaBuf> {
   const known = object.importAttach?.buf ?? (yield* object.dmaBuf.read());
   if (known !== null) {
