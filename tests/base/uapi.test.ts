@@ -254,7 +254,9 @@ describe('A struct', () => {
   });
 
   test('of the ABI is in the table of this test, and so is every number', () => {
-    expect(EXPORTED.map(([name]) => name).sort()).toEqual(LAYOUTS.map(([name]) => name).sort());
+    // The probe's structs are ours, not Linux's.
+    const linux = EXPORTED.map(([name]) => name).filter((name) => !name.startsWith('probe'));
+    expect(linux.sort()).toEqual(LAYOUTS.map(([name]) => name).sort());
     const known = NUMBERS.map(([, number]) => number);
     const tables = [DMA_BUF_IOCTL, SYNC_IOC, SW_SYNC_IOC, UDMABUF_IOCTL, DMA_HEAP_IOCTL, DRM_IOCTL];
     const more = [VFIO_IOCTL, IOMMU_IOCTL, GNTDEV_DMABUF, VIDIOC, IIO_BUFFER_DMABUF];
