@@ -15,6 +15,7 @@ import type {
   DeviceEvent,
   FenceEvent,
   TraceEvent,
+  TraceKind,
   TransferEvent,
 } from './trace.ts';
 
@@ -32,6 +33,64 @@ export function describeEvent(event: TraceEvent): string {
   return sentence(event).replace(/[\p{Cc}\u2028\u2029]+/gu, ' ');
 }
 
+/** For each kind, whether a person wants to see it first; what must be looked at is a milestone. */
+const MILESTONES: Readonly<Record<TraceKind, boolean>> = {
+  'run.begin': true,
+  'run.end': true,
+  'story.note': true,
+  'story.fail': true,
+  'buffer.export': true,
+  'buffer.fd': true,
+  'buffer.get': true,
+  'buffer.try-get': true,
+  'buffer.put': true,
+  'buffer.release': true,
+  'buffer.invalidate': true,
+  'fd.close': true,
+  'buffer.name': true,
+  'buffer.begin-cpu-access': true,
+  'buffer.end-cpu-access': true,
+  'buffer.mmap': true,
+  'buffer.vmap': true,
+  'buffer.vunmap': true,
+  'attachment.attach': true,
+  'attachment.refuse': true,
+  'attachment.detach': true,
+  'attachment.pin': true,
+  'attachment.unpin': true,
+  'attachment.map': true,
+  'attachment.unmap': true,
+  'attachment.invalidate': true,
+  'fence.init': true,
+  'fence.signal': true,
+  'fence.wait': true,
+  'resv.add-fence': true,
+  'dma.read': true,
+  'dma.write': true,
+  'mmio.read': true,
+  'mmio.write': true,
+  'pci.fault': true,
+  'iommu.fault': true,
+  'device.reset': true,
+  'device.command': true,
+  'irq.raise': true,
+  'wire.send': true,
+  'wire.receive': true,
+  'kernel.warn': true,
+  'kernel.oops': true,
+  'task.end': true,
+  'clock.advance': false,
+  'task.spawn': false,
+  'task.block': false,
+  'lock.acquire': false,
+  'lock.release': false,
+  'lock.backoff': false,
+  'iommu.map': false,
+  'iommu.unmap': false,
+  'cache.clean': false,
+  'cache.invalidate': false,
+};
+
 /**
  * True for the events that a person wants to see first: what happened to buffers, attachments,
  * fences, bytes and devices, and what went wrong. The rest, locks and scheduling among it, is
@@ -40,67 +99,7 @@ export function describeEvent(event: TraceEvent): string {
  * @param event - Any event.
  */
 export function isMilestone(event: TraceEvent): boolean {
-  switch (event.kind) {
-    case 'run.begin':
-    case 'run.end':
-    case 'story.note':
-    case 'story.fail':
-    case 'buffer.export':
-    case 'buffer.fd':
-    case 'buffer.get':
-    case 'buffer.try-get':
-    case 'buffer.put':
-    case 'buffer.release':
-    case 'buffer.invalidate':
-    case 'fd.close':
-    case 'buffer.name':
-    case 'buffer.begin-cpu-access':
-    case 'buffer.end-cpu-access':
-    case 'buffer.mmap':
-    case 'buffer.vmap':
-    case 'buffer.vunmap':
-    case 'attachment.attach':
-    case 'attachment.refuse':
-    case 'attachment.detach':
-    case 'attachment.pin':
-    case 'attachment.unpin':
-    case 'attachment.map':
-    case 'attachment.unmap':
-    case 'attachment.invalidate':
-    case 'fence.init':
-    case 'fence.signal':
-    case 'fence.wait':
-    case 'resv.add-fence':
-    case 'dma.read':
-    case 'dma.write':
-    case 'mmio.read':
-    case 'mmio.write':
-    case 'pci.fault':
-    case 'iommu.fault':
-    case 'device.reset':
-    case 'device.command':
-    case 'irq.raise':
-    case 'wire.send':
-    case 'wire.receive':
-    case 'kernel.warn':
-    case 'kernel.oops':
-      return true;
-    case 'task.end':
-      return event.failed !== null;
-    case 'clock.advance':
-    case 'task.spawn':
-    case 'task.block':
-    case 'lock.acquire':
-    case 'lock.release':
-    case 'lock.backoff':
-    case 'iommu.map':
-    case 'iommu.unmap':
-    case 'cache.clean':
-    case 'cache.invalidate':
-      return false;
-    default:
-      return assertUnreachable(event);
-  }
+  return MILESTONES[event.kind] && !(event.kind === 'task.end' && event.failed === null);
 }
 
 /**

@@ -54,7 +54,7 @@ export class Offer<P> {
 /**
  * Makes an offer, for {@link DmaBufOps.offers}.
  *
- * @param describe - Tells the backing of a buffer; called with the reservation locked, for each map.
+ * @param describe - Tells the backing of a buffer, anew for each map, with the reservation locked.
  */
 export function offer<P, B, W, M>(
   kind: MappingKind<B, W, M>,
