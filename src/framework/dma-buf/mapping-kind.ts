@@ -1,7 +1,8 @@
 /**
  * The seam between what an exporter has and what an importer wants. The exporter describes its
  * backing (ranges, provider, attributes), the importer says what it wants; the two are types of
- * their own that meet in a kind of mapping, and there only. One kind is built: device addresses.
+ * their own that meet in a kind of mapping, and there only. The kind that everybody uses, device
+ * addresses, is here.
  *
  * It is not the broker of several offers and wants: docs/adr/0011-mapping-kinds.md.
  *
