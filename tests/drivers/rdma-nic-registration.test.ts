@@ -73,12 +73,12 @@ function nameOf({ code, reason }: DmaBufError): string {
 }
 
 describe('regDmabufMr', () => {
-  test('fails with EOPNOTSUPP where the driver registers no dma-bufs', () => {
+  test('fails with EOPNOTSUPP where the driver registers no dma-bufs (F.1)', () => {
     const error = refusalOf({}, { nicOptions: { hasRegUserMrDmabuf: false } });
     expect(nameOf(error)).toBe('EOPNOTSUPP driver-registers-no-dma-bufs');
   });
 
-  test('fails with EINVAL when offset and iova lie differently in their pages', () => {
+  test('fails with EINVAL when offset and iova lie differently in their pages (F.1)', () => {
     const differ = 'EINVAL mr-offset-and-iova-differ-in-their-page';
     expect(nameOf(refusalOf({ offset: 1 }))).toBe(differ);
     expect(nameOf(refusalOf({ iova: IOVA + 8 }))).toBe(differ);
@@ -91,7 +91,7 @@ describe('regDmabufMr', () => {
     expect(nameOf(refusalOf({ iova: -PAGE_SIZE }))).toBe('EINVAL mr-iova-range-overflows');
   });
 
-  test('fails with EINVAL for access flags that nobody knows or that contradict each other', () => {
+  test('fails with EINVAL for access flags that nobody knows or that contradict each other (F.1)', () => {
     const alone = 'EINVAL mr-remote-write-needs-local-write';
     expect(nameOf(refusalOf({ access: 8 }))).toBe('EINVAL mr-access-flag-unknown');
     expect(nameOf(refusalOf({ access: -1 }))).toBe('EINVAL mr-access-flag-unknown');
@@ -119,7 +119,7 @@ describe('regDmabufMr', () => {
     expect(nameOf(refusalOf({ mode, length: 0 }))).toBe('EINVAL umem-window-is-empty');
   });
 
-  test('with a software card fails with EINVAL and a warning (S000-2, S000-13)', () => {
+  test('with a software card fails with EINVAL and a warning (S000-2, S000-13, F.1)', () => {
     const world = new World({ nicOptions: { usesVirtDma: true } });
     world.user(tryToRegister(world, {}));
     const { findings } = world.run();
@@ -128,7 +128,7 @@ describe('regDmabufMr', () => {
     expect(eventsOf(world.trace, 'attachment.attach')).toEqual([]);
   });
 
-  test('pinned is refused by VFIO at attach: it could not take its memory back (N31)', () => {
+  test('pinned is refused by VFIO at attach: it could not take its memory back (N31, F.1)', () => {
     const error = refusalOf({ mode: 'pinned' });
     expect(nameOf(error)).toBe('EOPNOTSUPP importer-cannot-give-memory-back');
     expect(error.detail.refusedBy).toBe('exporter');

@@ -107,7 +107,7 @@ describe('get', () => {
     }
   }
 
-  test('fails with EINVAL for a window that overflows, is not in the buffer or is empty', () => {
+  test('fails with EINVAL for a window that overflows, is not in the buffer or is empty (F.1)', () => {
     const world = new World();
     runAlone(world, wrongWindows(world));
     expect((world.seen as DmaBufError[]).map(nameOf)).toEqual([
@@ -129,7 +129,7 @@ describe('get', () => {
     }
   }
 
-  test('fails with EBADF for no file and with EINVAL for another kind of file', () => {
+  test('fails with EBADF for no file and with EINVAL for another kind of file (F.1)', () => {
     const world = new World();
     runAlone(world, wrongFiles(world));
     expect((world.seen as DmaBufError[]).map(nameOf)).toEqual([
@@ -148,7 +148,7 @@ describe('get', () => {
     yield* umem.release();
   }
 
-  test('attaches and maps nothing yet', () => {
+  test('attaches and maps nothing yet (F.1)', () => {
     const world = new World();
     runAlone(world, getAndRelease(world, new FakeExporter()));
     expect(world.seen).toEqual([true, 'mine', 0]);
@@ -175,7 +175,7 @@ describe('mapPages', () => {
     yield* umem.release();
   }
 
-  test('gives the pages of the window, once, and leaves the exporter’s table as it is', () => {
+  test('gives the pages of the window, once, and leaves the exporter’s table as it is (F.1)', () => {
     const world = new World();
     const fake = new FakeExporter();
     runAlone(world, mapWindow(world, fake, [PAGE_SIZE + 1, 3 * PAGE_SIZE]));
@@ -189,7 +189,7 @@ describe('mapPages', () => {
     expect(fake.tables).toEqual([{ entries: fake.entries }]);
   });
 
-  test('of any window gives just the pages that it touches, in order', () => {
+  test('of any window gives just the pages that it touches, in order (F.1)', () => {
     const pieces = fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 5 });
     const places = fc.tuple(fc.nat({ max: 999 }), fc.nat({ max: 1000 }));
     fc.assert(
@@ -232,7 +232,7 @@ describe('mapPages', () => {
     yield* moved.signal();
   }
 
-  test('waits until a move under way is over', () => {
+  test('waits until a move under way is over (F.1)', () => {
     const world = new World();
     const origin = { driver: 'fake', timeline: 'moves', context: 1, seqno: 1 };
     const moved = new DmaFence(world.kernel, origin);
@@ -261,7 +261,7 @@ describe('getPinned', () => {
     seen.push(fake.pins, fake.maps);
   }
 
-  test('pins and maps until the release, and is not revocable', () => {
+  test('pins and maps until the release, and is not revocable (F.1)', () => {
     const world = new World();
     runAlone(world, pinAndRelease(world, new FakeExporter()));
     const page = [{ address: 2 ** 32, length: PAGE_SIZE }];
@@ -289,7 +289,7 @@ describe('getPinnedRevocableAndLock', () => {
     seen.push(fake.pins, fake.maps);
   }
 
-  test('gives the memory up for good when it is revoked, and tells the driver once', () => {
+  test('gives the memory up for good when it is revoked, and tells the driver once (F.1)', () => {
     const world = new World();
     let told = 0;
     runAlone(
@@ -335,7 +335,7 @@ describe('getPinnedRevocableAndLock', () => {
     yield* dmabuf.resv.unlock();
   }
 
-  test('fails with EINVAL if the revocation comes between attach and pin', () => {
+  test('fails with EINVAL if the revocation comes between attach and pin (F.1)', () => {
     const world = new World();
     const exported = new Completion(world.scheduler, 'exported');
     world.scheduler.spawn(revokeWhenAttached(world, exported), { name: 'owner', role: 'kernel' });
