@@ -1,12 +1,16 @@
 /** Goal: code that must not sleep cannot wait: a fence callback and an interrupt handler. */
 
-import type {
-  Attachment,
-  DmaBuf,
-  DmaFence,
-  DmaResv,
-  FenceCallback,
-  WorkQueue,
+import {
+  type Attachment,
+  type DmaBuf,
+  type DmaFence,
+  type DmaResv,
+  type FenceCallback,
+  fenceUnwrap,
+  fenceUnwrapMerge,
+  type Kernel,
+  waitAnyTimeout,
+  type WorkQueue,
 } from '../../src/framework/index.ts';
 import type {
   Atomic,
@@ -22,6 +26,7 @@ import type {
   WwMutex,
 } from '../../src/machine/index.ts';
 
+declare const kernel: Kernel;
 declare const resv: DmaResv;
 declare const fence: DmaFence;
 declare const mutex: Mutex;
@@ -39,6 +44,14 @@ declare const attachment: Attachment;
 export function* mayStandHere(): Atomic {
   yield* fence.signal();
   yield* fence.addCallback(mayStandHere);
+  yield* fence.removeCallback(mayStandHere);
+  yield* fence.setError(-5);
+  yield* fence.isSignaled();
+  yield* fence.setDeadline(1);
+  yield* fence.get();
+  yield* fence.put();
+  yield* fenceUnwrap(fence);
+  yield* resv.trylock();
   yield* completion.complete();
   yield* mutex.unlock();
   yield* resv.unlock();
@@ -67,6 +80,20 @@ export const callback: FenceCallback = function* callback(): Atomic {
   yield* mutex.lock();
   // @ts-expect-error A callback must not wait for fences of a reservation.
   yield* resv.wait('bookkeep');
+  // @ts-expect-error Nor for a while.
+  yield* resv.waitTimeout('kernel', false, 1);
+  // @ts-expect-error Nor for another fence, however short.
+  yield* fence.waitTimeout(true, 0);
+  // @ts-expect-error Nor for any of several.
+  yield* waitAnyTimeout(kernel, [fence], false, 1);
+  // @ts-expect-error A callback must not take the reservation, even if a signal would end the wait.
+  yield* resv.lockInterruptible();
+  // @ts-expect-error Snapshots allocate, and may sleep for it.
+  yield* resv.getFences('read');
+  // @ts-expect-error So do merges.
+  yield* fenceUnwrapMerge(kernel, [fence]);
+  // @ts-expect-error A callback must not sleep interruptibly either.
+  yield* kernel.signals.interruptible(completion.wait(), 'wait');
 };
 
 /** An interrupt handler. */
