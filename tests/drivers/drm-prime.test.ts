@@ -81,7 +81,7 @@ describe('PRIME_HANDLE_TO_FD', () => {
     });
   });
 
-  test('fails with ENOMEM when it cannot remember the buffer, and gives the descriptor back', () => {
+  test('fails with ENOMEM when it cannot remember the buffer, and frees the descriptor', () => {
     const rig = new DrmRig();
     const { app } = rig;
     withBuffer(rig, function* (file, handle) {
