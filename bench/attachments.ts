@@ -10,7 +10,7 @@ const CYCLES = 200;
 const SIZE = 4096;
 const TABLE: SgTable = { entries: [{ address: dmaAddr(0x1000), length: SIZE }] };
 
-const OPS: DmaBufOps<null> = {
+const OPS: DmaBufOps<string> = {
   *mapDmaBuf(): Task<SgTable> {
     return TABLE;
   },
@@ -26,7 +26,7 @@ function machinePlan(): MachinePlan {
 
 function* cycles(kernel: Kernel, address: string): Task<number> {
   const device = kernel.machine.function(address);
-  const info = { exporterName: 'bench', ops: OPS, size: SIZE, priv: null };
+  const info = { exporterName: 'bench', ops: OPS, size: SIZE, priv: 'bench' };
   const buf = yield* DmaBuf.export(kernel, info);
   for (let i = 0; i < CYCLES; i += 1) {
     const attachment = yield* buf.attach(device);
