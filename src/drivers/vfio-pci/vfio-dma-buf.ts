@@ -11,7 +11,7 @@
 import { DmaBufError, type DmaDirection } from '../../base/index.ts';
 import {
   type Attachment,
-  type DmaBuf,
+  DmaBuf,
   type DmaBufOps,
   dmaBufFreeSgt,
   dmaBufPhysVecToSgt,
@@ -118,6 +118,38 @@ export class VfioDmaBuf {
   }
 }
 
+/**
+ * Makes a buffer and the state that VFIO keeps of it; it is not on the device's list yet.
+ *
+ * @param flags - For the buffer's file.
+ * @throws {@link DmaBufError} `ENOMEM`; what the export says.
+ * @context May sleep; no lock held.
+ * @source `vfio_pci_core_feature_dma_buf()`
+ */
+export function* exportVfioBuffer(
+  vdev: VfioPciDevice,
+  exported: VfioExport,
+  flags: number,
+): Task<readonly [VfioDmaBuf, DmaBuf<VfioDmaBuf>]> {
+  const { kernel } = vdev;
+  if (!(yield* kernel.slab.alloc())) {
+    const call = 'ioctl(VFIO_DEVICE_FEATURE_DMA_BUF)';
+    throw new DmaBufError('ENOMEM', call, 'no-memory-for-a-vfio-buffer');
+  }
+  const priv = new VfioDmaBuf(kernel.scheduler, vdev, exported);
+  const { size } = exported;
+  const ops = vfioPciDmaBufOps;
+  try {
+    const info = { exporterName: 'vfio_pci_core', ops, size, priv, flags };
+    const dmabuf = yield* DmaBuf.export(kernel, info);
+    yield* priv.dmabuf.write(dmabuf);
+    return [priv, dmabuf];
+  } catch (error) {
+    yield* priv.memory.free();
+    throw error;
+  }
+}
+
 /** The exporter's table. */
 export const vfioPciDmaBufOps: DmaBufOps<VfioDmaBuf> = {
   *attach(buf: DmaBuf<VfioDmaBuf>, attachment: Attachment<VfioDmaBuf>): Task {
@@ -191,34 +223,4 @@ function refusal(
       advice: [{ change: 'importer', value: '', text: HELP[reason] ?? '' }],
     },
   });
-}
-
-/**
- * The physical range behind an attachment, for the one importer in the kernel that fills an IOMMU's
- * table itself and maps nothing.
- *
- * @returns It stays right until the buffer is revoked, of which the importer hears.
- * @throws {@link DmaBufError} `EOPNOTSUPP` another exporter's buffer, or one of several ranges;
- *   `ENODEV` access is taken back.
- * @context May sleep. The caller holds the reservation.
- * @source `vfio_pci_dma_buf_iommufd_map()`
- */
-export function* vfioPciDmaBufIommufdMap(attachment: Attachment): Task<PhysVec> {
-  const { buf } = attachment;
-  buf.resv.assertHeld('vfio_pci_dma_buf_iommufd_map');
-  if (!isVfio(buf)) throw unsuitable('buffer-is-not-of-vfio');
-  const [only, ...more] = buf.priv.exported.physVec;
-  if (only === undefined || more.length > 0) throw unsuitable('buffer-has-several-ranges');
-  if (yield* buf.priv.revoked.read()) {
-    throw new DmaBufError('ENODEV', 'vfio_pci_dma_buf_iommufd_map', 'range-of-revoked-memory');
-  }
-  return only;
-}
-
-function isVfio(buf: DmaBuf): buf is DmaBuf<VfioDmaBuf> {
-  return (buf.ops as unknown) === vfioPciDmaBufOps;
-}
-
-function unsuitable(reason: string): DmaBufError {
-  return new DmaBufError('EOPNOTSUPP', 'vfio_pci_dma_buf_iommufd_map', reason);
 }

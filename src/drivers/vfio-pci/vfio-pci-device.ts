@@ -23,7 +23,7 @@ import {
   type Task,
 } from '../../machine/index.ts';
 import { VfioBarMapping } from './vfio-bar-mapping.ts';
-import { VfioDmaBuf, vfioPciDmaBufOps } from './vfio-dma-buf.ts';
+import { exportVfioBuffer, type VfioDmaBuf } from './vfio-dma-buf.ts';
 import { checkExport, type VfioDmaBufRequest } from './vfio-export-request.ts';
 import { VfioRegionMaps } from './vfio-region-map.ts';
 import { VfioSleep } from './vfio-sleep.ts';
@@ -287,15 +287,7 @@ export class VfioPciDevice {
   *exportBuffer(process: Process, request: VfioDmaBufRequest): Task<number> {
     const { openFlags = O.RDWR } = request;
     const exported = checkExport(this.fn, this.p2pdma, request);
-    const buffer = new VfioDmaBuf(this.kernel.scheduler, this, exported);
-    const dmabuf = yield* DmaBuf.export(this.kernel, {
-      exporterName: 'vfio_pci_core',
-      ops: vfioPciDmaBufOps,
-      size: exported.size,
-      priv: buffer,
-      flags: openFlags,
-    });
-    yield* buffer.dmabuf.write(dmabuf);
+    const [buffer, dmabuf] = yield* exportVfioBuffer(this, exported, openFlags);
     yield* this.memoryLock.downWrite();
     yield* dmabuf.resv.lock();
     yield* buffer.revoked.write(!(yield* this.isMemoryEnabled()));
