@@ -11,7 +11,8 @@
  */
 
 import { DmaBufError, O } from '../../base/index.ts';
-import { DmaBuf, type Kernel, type P2pdma, type Process } from '../../framework/index.ts';
+import type { DmaBuf} from '../../framework/index.ts';
+import { type Kernel, type P2pdma, type Process } from '../../framework/index.ts';
 import {
   type Atomic,
   COMMAND_BUS_MASTER,
