@@ -1,4 +1,4 @@
-/** How accesses that cannot be stopped at once are kept from an exporter's eyes no longer than due. */
+/** What an exporter waits for when accesses cannot be stopped at once. */
 
 import { isDmaBufError } from '../../base/index.ts';
 import type { DmaFence, DmaResv } from '../../framework/index.ts';

@@ -23,10 +23,12 @@ import { describeFence } from './fence-describe.ts';
 import { DmaResvIter } from './resv-iter.ts';
 import {
   AddFence,
+  askDriver,
   type DmaResvUsage,
   ExchangeTable,
   type FenceList,
   type FenceTable,
+  putAll,
   Reallocate,
   ReplaceFences,
   replaces,
@@ -34,18 +36,9 @@ import {
   slotsFor,
 } from './resv-list.ts';
 
-export type { DmaResvUsage } from './resv-list.ts';
+export { type DmaResvUsage, dmaResvUsageRw } from './resv-list.ts';
 
 const EMPTY: FenceTable = { table: 0, entries: [] };
-
-/**
- * What somebody who is about to write, or to read, has to wait for.
- *
- * @source `dma_resv_usage_rw()`
- */
-export function dmaResvUsageRw(isWrite: boolean): DmaResvUsage {
-  return isWrite ? 'read' : 'write';
-}
 
 /** `struct dma_resv`. */
 export class DmaResv {
@@ -397,14 +390,4 @@ export class DmaResv {
     if (got !== null) return got.result;
     throw new DmaBufError('EINTR', 'lock', 'reservation-lock-interrupted');
   }
-}
-
-/** Lets a driver that knows more than the flag signal its fence. True if it is signaled. */
-function* askDriver(fence: DmaFence): Atomic<boolean> {
-  if (fence.ops.signaled === undefined || fence.value.signaled) return fence.value.signaled;
-  return yield* fence.isSignaled();
-}
-
-function* putAll(fences: readonly DmaFence[]): Atomic {
-  for (const fence of fences) yield* fence.put();
 }

@@ -1,4 +1,8 @@
-/** A fence in a line of debugfs. @source `dma_fence_describe()`, drivers/dma-buf/dma-fence.c, v7.2 */
+/** A fence in a line of debugfs. @source `dma_fence_describe()`, drivers/dma-buf/dma-fence.c */
+ * A fence in a line of debugfs.
+ *
+ * @source `dma_fence_describe()`, drivers/dma-buf/dma-fence.c, v7.2
+ */
 
 import type { Atomic } from '../../machine/index.ts';
 import type { DmaFence } from './dma-fence.ts';

@@ -5,8 +5,14 @@
  * @source drivers/dma-buf/dma-resv.c, v7.2; reference/linux-dma-buf.md B.2
  */
 
-import type { Cell } from '../../machine/index.ts';
-import { type Access, type Look, PreemptStep, wholeCell } from '../../machine/index.ts';
+import {
+  type Access,
+  type Atomic,
+  type Cell,
+  type Look,
+  PreemptStep,
+  wholeCell,
+} from '../../machine/index.ts';
 import type { DmaFence } from './dma-fence.ts';
 
 /**
@@ -21,6 +27,15 @@ const RANK: Readonly<Record<DmaResvUsage, number>> = { kernel: 0, write: 1, read
 /** True if a query for `asked` finds fences of `usage`. */
 export function isFoundBy(asked: DmaResvUsage, usage: DmaResvUsage): boolean {
   return RANK[usage] <= RANK[asked];
+}
+
+/**
+ * What somebody who is about to write, or to read, has to wait for.
+ *
+ * @source `dma_resv_usage_rw()`
+ */
+export function dmaResvUsageRw(isWrite: boolean): DmaResvUsage {
+  return isWrite ? 'read' : 'write';
 }
 
 /** A fence and what it stands for. */
@@ -210,4 +225,23 @@ export function slotsFor(used: number, slots: number, count: number): number {
 /** The least power of two that is not below `value`. */
 function pow2(value: number): number {
   return 2 ** Math.ceil(Math.log2(value));
+}
+
+/**
+ * Lets a driver that knows more than the flag signal its fence. True if it is signaled.
+ *
+ * @context Any.
+ */
+export function* askDriver(fence: DmaFence): Atomic<boolean> {
+  if (fence.ops.signaled === undefined || fence.value.signaled) return fence.value.signaled;
+  return yield* fence.isSignaled();
+}
+
+/**
+ * Drops references.
+ *
+ * @context Any.
+ */
+export function* putAll(fences: readonly DmaFence[]): Atomic {
+  for (const fence of fences) yield* fence.put();
 }
