@@ -1,4 +1,4 @@
-/** Two threads at one object, one buffer, one handle: whatever the schedule, the answer is the same. */
+/** Two threads at one object, one buffer, one handle: whatever the schedule, they agree. */
 
 import { describe, expect, test } from 'vitest';
 import { isDmaBufError } from '../../src/base/index.ts';
