@@ -1,4 +1,4 @@
-/** A fence in a line of debugfs. @source `dma_fence_describe()`, drivers/dma-buf/dma-fence.c */
+/**
  * A fence in a line of debugfs.
  *
  * @source `dma_fence_describe()`, drivers/dma-buf/dma-fence.c, v7.2

@@ -1,4 +1,4 @@
-/** Fences that are signaled from the start, for who must hand one out and has none to wait for. */
+/**
  * Fences that are signaled from the start, for who must hand one out and has nothing to wait for.
  */
 
