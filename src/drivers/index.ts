@@ -46,7 +46,7 @@ export { type RdmaResult, RemotePeer } from './rdma-nic/remote-peer.ts';
 export { UmemDmabuf, type UmemWindow } from './rdma-nic/umem-dmabuf.ts';
 export { VfioBarMapping } from './vfio-pci/vfio-bar-mapping.ts';
 export { VfioContainer } from './vfio-pci/vfio-container.ts';
-export { VfioDmaBuf, vfioPciDmaBufIommufdMap } from './vfio-pci/vfio-dma-buf.ts';
+export { VfioDmaBuf } from './vfio-pci/vfio-dma-buf.ts';
 export {
   VfioPciDevice,
   type VfioPciOptions,
@@ -103,3 +103,5 @@ export {
   iommuIoasUnmap,
 } from './iommufd/iommufd.ts';
 export { Ioas, type IoptMemory } from './iommufd/ioas.ts';
+export { Gntdev, GNTDEV_PAGES_MAX, GNTDEV_PATH, type GntdevOptions } from './xen-gntdev/gntdev.ts';
+export { GrantTables, GRANTS_MAX } from './xen-gntdev/grant-tables.ts';

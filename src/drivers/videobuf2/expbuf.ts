@@ -47,7 +47,7 @@ export function* vb2Expbuf(
   yield* queue.refuseFileIo(call);
   const dbuf = yield* getDmabuf(memory, flags & O.ACCMODE);
   try {
-    return yield* dbuf.fd(process);
+    return yield* dbuf.fd(process, flags & ~O.ACCMODE);
   } catch (error) {
     yield* dbuf.put();
     throw error;
