@@ -4,8 +4,17 @@
  * them to it. Times are for reading, never for passing or failing.
  */
 
-import { BASELINE, differencesFrom, type Counts } from './baseline.ts';
+import { attachCycles, plainCycles } from './attachments.ts';
+import { BASELINE, type Counts, differencesFrom } from './baseline.ts';
 import { dmaCopy, plainCopy } from './copy.ts';
+import {
+  plainCallbacks,
+  plainList,
+  RESV_FENCES,
+  resv64,
+  signalWithWaiters,
+  WAITERS,
+} from './fences.ts';
 import { compare, short } from './measure.ts';
 import { emptyGenerator, race, schedulerSteps, tryGetRace } from './scheduler.ts';
 import { allPairs } from './verdicts.ts';
@@ -33,6 +42,20 @@ function benchCopy(): void {
   );
 }
 
+/** What the framework does, each beside the same bookkeeping on plain objects. */
+function benchFramework(): void {
+  const works = [
+    ['attach, map, unmap, detach', attachCycles(), plainCycles()],
+    [`callbacks of a fence with ${WAITERS}`, signalWithWaiters(), plainCallbacks()],
+    [`fences into a reservation of ${RESV_FENCES}`, resv64(), plainList()],
+  ] as const;
+  for (const [what, work, plain] of works) {
+    const { perSecond, ratio, basePerSecond } = compare(work, plain);
+    const base = `${ratio.toPrecision(2)} of ${short(basePerSecond)}/s on plain objects`;
+    line(what, `${short(perSecond)}/s`, base);
+  }
+}
+
 function benchVerdicts(): Counts['allPairs'] {
   const before = process.memoryUsage().heapUsed;
   const begin = performance.now();
@@ -58,4 +81,5 @@ function checkCounts(allPairsCounts: Counts['allPairs']): void {
 console.log(`peerbuf bench on Node ${process.version}; ratios are of this run\n`);
 benchScheduler();
 benchCopy();
+benchFramework();
 checkCounts(benchVerdicts());

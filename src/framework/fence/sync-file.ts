@@ -125,7 +125,7 @@ const SYNC_FILE_OPERATIONS: FileOperations = {
 };
 
 /**
- * Sets a descriptor aside, has a file made that fits it, and puts the file there; on an error the
+ * Sets a descriptor aside that exec closes, has a file made that fits it, and puts the file there; on an error the
  * descriptor is free again.
  *
  * @param make - Makes the file; its first reference is the descriptor's then.
@@ -137,7 +137,7 @@ export function* withDescriptor(
   process: Process,
   make: (fd: number) => Task<KernelFile>,
 ): Task<number> {
-  const fd = yield* process.fds.reserve();
+  const fd = yield* process.fds.reserve({ closeOnExec: true });
   if (fd === null) throw new DmaBufError('EMFILE', 'ioctl', 'no-descriptor-for-a-new-file');
   let file: KernelFile;
   try {
