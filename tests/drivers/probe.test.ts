@@ -222,7 +222,7 @@ describe('Numbers of things', () => {
 });
 
 describe('An importer of the probe', () => {
-  test('hears of a move in its log, in poll, and gives the mapping back at once if it said so', () => {
+  test('hears of a move in its log and in poll, and gives back at once if it said so', () => {
     function* body(program: ProbeProgram): Task {
       const { fd, id } = yield* program.export();
       const buffer = yield* program.import(fd);
@@ -273,7 +273,7 @@ describe('An importer of the probe', () => {
     run(body);
   });
 
-  test('that is static and gets a table of a mapping cut to its capacity still has it whole', () => {
+  test('that shows fewer entries than there are has mapped them all the same', () => {
     function* body(program: ProbeProgram): Task {
       const { fd } = yield* program.export({ pages: 3, flags: PROBE_EXPORT.SCATTERED });
       const { attachment } = yield* program.attach(yield* program.import(fd), 'probe', 0);

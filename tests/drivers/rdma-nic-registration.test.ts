@@ -91,7 +91,7 @@ describe('regDmabufMr', () => {
     expect(nameOf(refusalOf({ iova: -PAGE_SIZE }))).toBe('EINVAL mr-iova-range-overflows');
   });
 
-  test('fails with EINVAL for access flags that nobody knows or that contradict each other (F.1)', () => {
+  test('fails with EINVAL for unknown access flags and contradicting ones (F.1)', () => {
     const alone = 'EINVAL mr-remote-write-needs-local-write';
     expect(nameOf(refusalOf({ access: 8 }))).toBe('EINVAL mr-access-flag-unknown');
     expect(nameOf(refusalOf({ access: -1 }))).toBe('EINVAL mr-access-flag-unknown');

@@ -107,7 +107,7 @@ describe('get', () => {
     }
   }
 
-  test('fails with EINVAL for a window that overflows, is not in the buffer or is empty (F.1)', () => {
+  test('fails with EINVAL for a window that overflows, sticks out or is empty (F.1)', () => {
     const world = new World();
     runAlone(world, wrongWindows(world));
     expect((world.seen as DmaBufError[]).map(nameOf)).toEqual([
@@ -175,7 +175,7 @@ describe('mapPages', () => {
     yield* umem.release();
   }
 
-  test('gives the pages of the window, once, and leaves the exporter’s table as it is (F.1)', () => {
+  test('gives the pages of the window, once, and leaves the exporter’s table alone (F.1)', () => {
     const world = new World();
     const fake = new FakeExporter();
     runAlone(world, mapWindow(world, fake, [PAGE_SIZE + 1, 3 * PAGE_SIZE]));

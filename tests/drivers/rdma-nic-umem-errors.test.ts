@@ -1,5 +1,5 @@
 /**
- * Goal: the ways to get user memory fail as Linux's do and leave nothing. Method: each of the three,
+ * Goal: the ways to get user memory fail as Linux's do and leave nothing. Method: each of three,
  * with an exporter that refuses, and with a card that is only software.
  */
 

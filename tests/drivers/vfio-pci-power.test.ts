@@ -4,16 +4,10 @@
  */
 
 import { describe, expect, test } from 'vitest';
-import {
-  VfioPciDevice,
-  vfioPciDmaBufIommufdMap,
-  vfioPciHotReset,
-} from '../../src/drivers/index.ts';
-import type { DmaBuf } from '../../src/framework/index.ts';
+import { VfioPciDevice, vfioPciHotReset } from '../../src/drivers/index.ts';
 import type { Task } from '../../src/machine/index.ts';
 import { refused } from '../machine/fabric-rig.ts';
-import { FakeExporter, locked, PEER_OPS } from '../framework/kernel-rig.ts';
-import { FakeImporter, OWNED, PEER, VfioRig } from './vfio-pci-rig.ts';
+import { FakeImporter, PEER, VfioRig } from './vfio-pci-rig.ts';
 
 const PAGE = 4096;
 
@@ -148,41 +142,5 @@ describe('A hot reset', () => {
     expect([error.code, error.reason]).toEqual(['EINVAL', 'bus-is-not-all-owned']);
     expect(importer.invalidations).toBe(0);
     rig.do(importer.leave());
-  });
-});
-
-describe('The physical range for iommufd', () => {
-  function* ask(rig: VfioRig, buf: DmaBuf<never> | DmaBuf): Task<unknown> {
-    const attachment = yield* (buf as DmaBuf).dynamicAttach(rig.at(PEER), PEER_OPS);
-    const { resv } = attachment.buf;
-    try {
-      return yield* locked(resv, vfioPciDmaBufIommufdMap(attachment));
-    } finally {
-      yield* attachment.buf.detach(attachment);
-    }
-  }
-
-  test('is that of the BAR (E.1)', () => {
-    const rig = new VfioRig();
-    const buf = rig.do(rig.open([3, 2]));
-    expect(rig.do(ask(rig, buf))).toEqual({
-      paddr: rig.at(OWNED).barStart(2) + 3 * PAGE,
-      length: 2 * PAGE,
-    });
-  });
-
-  test('is refused for several ranges, for other exporters, and while revoked (E.1)', () => {
-    const rig = new VfioRig();
-    const several = rig.do(rig.open([0, 1], [2, 1]));
-    const manyError = rig.do(refused(ask(rig, several)));
-    expect([manyError.code, manyError.reason]).toEqual(['EOPNOTSUPP', 'buffer-has-several-ranges']);
-    const other = rig.do(rig.export(new FakeExporter()));
-    const otherError = rig.do(refused(ask(rig, other as unknown as DmaBuf)));
-    expect([otherError.code, otherError.reason]).toEqual(['EOPNOTSUPP', 'buffer-is-not-of-vfio']);
-    const one = rig.do(rig.exportPages([0, 1]));
-    const attachment = rig.do(one.dynamicAttach(rig.at(PEER), PEER_OPS));
-    rig.do(rig.setMemory(false));
-    const revoked = rig.do(refused(locked(one.resv, vfioPciDmaBufIommufdMap(attachment))));
-    expect([revoked.code, revoked.reason]).toEqual(['ENODEV', 'range-of-revoked-memory']);
   });
 });

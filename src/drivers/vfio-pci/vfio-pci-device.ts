@@ -11,8 +11,7 @@
  */
 
 import { DmaBufError, O } from '../../base/index.ts';
-import type { DmaBuf} from '../../framework/index.ts';
-import { type Kernel, type P2pdma, type Process } from '../../framework/index.ts';
+import type { DmaBuf, Kernel, P2pdma, Process } from '../../framework/index.ts';
 import {
   type Atomic,
   COMMAND_BUS_MASTER,
