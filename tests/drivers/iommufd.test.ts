@@ -5,6 +5,7 @@ import {
   IOMMU_IOCTL,
   type IommuIoasMapFile,
   iommuIoasMapFile,
+  physAddr,
   type Struct,
   type UserAddr,
 } from '../../src/base/index.ts';
@@ -19,7 +20,15 @@ import {
   type IommuIoasUnmap,
   iommuIoasUnmap,
 } from '../../src/drivers/index.ts';
-import { DmaBuf, type Vma } from '../../src/framework/index.ts';
+import {
+  DmaBuf,
+  type DmaBufOps,
+  offer,
+  PHYSICAL_WINDOW,
+  type RevocableBacking,
+  type Vma,
+} from '../../src/framework/index.ts';
+import { IoptPages } from '../../src/drivers/iommufd/iopt-pages.ts';
 import { anonymousMemory } from '../../src/framework/user/anonymous-memory.ts';
 import { findMapping, type Task } from '../../src/machine/index.ts';
 import { FakeExporter } from '../framework/kernel-rig.ts';
@@ -132,7 +141,7 @@ describe('IOMMU_IOAS_MAP_FILE', () => {
     rig.expectNothingLeft();
   });
 
-  test('refuses what other exporters have with EOPNOTSUPP, and passes their errors on (F.2)', () => {
+  test('refuses other exporters with EOPNOTSUPP, and passes their errors on (F.2)', () => {
     const rig = new IommufdRig();
     rig.do(refuseExporters(rig));
     rig.expectNothingLeft();
@@ -153,6 +162,20 @@ describe('IOMMU_IOAS_MAP_FILE', () => {
   test('checks the size that a struct says', () => {
     const rig = new IommufdRig();
     rig.do(refuseStructs(rig));
+  });
+});
+
+describe('A window onto memory', () => {
+  test('is refused with ENODEV if the memory went between attach and query (F.2)', () => {
+    const rig = new IommufdRig();
+    rig.do(revokedBetween(rig));
+    rig.expectNothingLeft();
+  });
+
+  test('needs an address in the space: ENOSPC if there is none', () => {
+    const rig = new IommufdRig();
+    rig.do(spaceIsFull(rig));
+    rig.expectNothingLeft();
   });
 });
 
@@ -312,6 +335,37 @@ function* refuseStructs(rig: IommufdRig): Task {
   expect(yield* why(rig.mapFile({ ioasId: 1, iova: 7n }))).toBe('EBADF descriptor-is-not-open');
   expect(yield* why(rig.alloc({ size: 40 }))).toBe('E2BIG iommufd-struct-says-more');
   expect((yield* refused(rig.ioctl(IOMMUFD_IOCTL.IOAS_ALLOC, 0x1000))).code).toBe('EFAULT');
+}
+
+function* describeGone(): Task<RevocableBacking> {
+  return { ranges: [{ paddr: physAddr(0x1000), length: PAGE }], isRevoked: true };
+}
+
+/** An exporter whose memory went just after its attach had said yes. */
+function* revokedBetween(rig: IommufdRig): Task {
+  const ioasId = yield* rig.begin();
+  const exporter = new FakeExporter();
+  const ops: DmaBufOps<FakeExporter> = {
+    ...exporter.ops,
+    offers: [offer(PHYSICAL_WINDOW, describeGone)],
+  };
+  const info = { exporterName: 'fake', ops, size: PAGE, priv: exporter };
+  const fd = yield* (yield* DmaBuf.export(rig.kernel, info)).fd(rig.process);
+  expect(yield* why(rig.mapFile({ ioasId, fd }))).toBe('ENODEV window-onto-revoked-memory');
+  yield* rig.end();
+}
+
+function* spaceIsFull(rig: IommufdRig): Task {
+  const ioasId = yield* rig.begin();
+  const fd = yield* rig.pages([0, 1]);
+  const buf = yield* DmaBuf.get(rig.process, fd);
+  const pages = yield* IoptPages.create(rig.at(CLIENT), buf);
+  const ioas = yield* rig.file.ioas(ioasId);
+  const rights = { readable: true, writable: true };
+  const memory = { size: 2 ** 48, pages, offset: 0, rights };
+  expect(yield* why(ioas.map(null, memory))).toBe('ENOSPC no-io-addresses-for-the-area');
+  yield* pages.release();
+  yield* rig.end();
 }
 
 function* revokeIt(rig: IommufdRig): Task {

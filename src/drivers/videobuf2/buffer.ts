@@ -9,8 +9,8 @@ import { type Scheduler, Shared } from '../../machine/index.ts';
 import type { ImportedMemory, OwnMemory, PlaneMemory } from './memory.ts';
 
 /**
- * Whose turn it is. `dequeued`, `done`, `error`: the program's, as soon as it dequeued the last two;
- * `queued`: the queue's, until it streams; `active`: the hardware's.
+ * Whose turn it is. `dequeued`: the program's; `queued`: the queue's, until it streams; `active`:
+ * the hardware's; `done` and `error`: the program's, as soon as it dequeues.
  */
 export type BufferState = 'dequeued' | 'queued' | 'active' | 'done' | 'error';
 

@@ -25,8 +25,8 @@ export interface ImportPlace {
 /**
  * Makes the named buffers the memory of `buffer`.
  *
- * @throws {@link DmaBufError} `EINVAL` a descriptor is no dma-buf, or a plane too short; what attach
- *   and map say. The buffer has no memory then, if it got that far.
+ * @throws {@link DmaBufError} `EINVAL` a descriptor is no dma-buf, or a plane too short; what
+ *   attach and map say. The buffer has no memory then, if it got that far.
  * @context May sleep; the queue's lock is held.
  */
 export function* importPlanes(

@@ -3,7 +3,8 @@
  * allocators made it: memory of its own, which processes map and other devices import, or somebody
  * else's that it imports.
  *
- * @source `struct vb2_mem_ops`, include/media/videobuf2-core.h, v7.2; reference/linux-dma-buf.md E.9
+ * @source `struct vb2_mem_ops`, include/media/videobuf2-core.h, v7.2;
+ *   reference/linux-dma-buf.md E.9
  */
 
 import type { DmaDirection } from '../../base/index.ts';

@@ -19,7 +19,7 @@ export interface VideoSink {
   readonly pictures: Uint8Array[];
 }
 
-/** The picture that test hardware paints: another one for each frame, and another byte each time. */
+/** The picture that test hardware paints: another one for each frame. */
 export function testPattern(frame: number, size: number): Uint8Array {
   return Uint8Array.from(
     { length: size },
