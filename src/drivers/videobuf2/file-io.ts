@@ -27,8 +27,8 @@ export interface ReadFile extends KernelFile {
  * The next bytes: of the frame that was begun, or of a new one.
  *
  * @returns At most `length` bytes, of one frame.
- * @throws {@link DmaBufError} `EBUSY` the queue has buffers, or is another file's; `EAGAIN` there is
- *   no frame and the file does not block; `ENOMEM`; `ERESTARTSYS` a signal.
+ * @throws {@link DmaBufError} `EBUSY` the queue has buffers, or is another file's; `EAGAIN` no
+ *   frame is there and the file does not block; `ENOMEM`; `ERESTARTSYS` a signal.
  * @context May sleep, interruptibly; no lock held.
  * @source `vb2_fop_read()`
  */
