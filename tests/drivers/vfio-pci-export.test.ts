@@ -74,7 +74,7 @@ function expectNothingLeft(rig: VfioRig): void {
   expect(rig.run().findings).toEqual([]);
 }
 
-describe('An export is refused', () => {
+describe('An export is refused (S003-3, E.1)', () => {
   test.each(REFUSALS)('for %s', (_, changes, code, reason) => {
     const rig = new VfioRig(withMoreBars());
     const asked = request(changes);

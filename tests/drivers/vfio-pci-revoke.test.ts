@@ -26,14 +26,17 @@ const WAYS = [
 ] as const;
 
 describe('Taking the memory away', () => {
-  test.each(WAYS)('by %s tells the importer and waits for its unmap', (_, away, told) => {
-    const { rig, buf, importer } = boot('at-once');
-    rig.do(away(rig));
-    expect(importer.invalidations).toBe(told);
-    expect(importer.tables).toEqual([]);
-    expect(rig.warnings).toEqual([]);
-    expect(buf.attachments.value).toHaveLength(1);
-  });
+  test.each(WAYS)(
+    'by %s tells the importer and waits for its unmap (S003-1, S003-16)',
+    (_, away, told) => {
+      const { rig, buf, importer } = boot('at-once');
+      rig.do(away(rig));
+      expect(importer.invalidations).toBe(told);
+      expect(importer.tables).toEqual([]);
+      expect(rig.warnings).toEqual([]);
+      expect(buf.attachments.value).toHaveLength(1);
+    },
+  );
 
   test.each(WAYS)(
     'by %s waits for work under way, and then for a late unmap (RV-003)',
@@ -97,7 +100,7 @@ describe('Taking the memory away', () => {
     expect(order).toEqual(['1 of 0000:07:00.0', '2 of 0000:03:00.0', 'reset']);
   });
 
-  test('goes through every buffer of the device, and no other', () => {
+  test('goes through every buffer of the device, and no other (S003-11)', () => {
     const { rig, buf, importer } = boot('at-once');
     const second = rig.do(rig.exportPages([1, 1]));
     const other = new FakeImporter(rig, rig.at(OTHER_PEER));

@@ -72,7 +72,7 @@ function verdicts(one: readonly [number, number], other: readonly [number, numbe
 
 const ID = (pair: readonly [number, number]) => pair.map((id) => id.toString(16)).join(':');
 
-describe('A host bridge', () => {
+describe('A host bridge (D.4)', () => {
   test.each(SAME_ONLY.map((id) => [ID(id), id] as const))(
     '%s is trusted for pairs below itself, not for pairs of two (N41)',
     (_, id) => {
@@ -154,7 +154,7 @@ describe('What stands for a host bridge', () => {
   });
 });
 
-describe('The CPU rule', () => {
+describe('The CPU rule (D.4)', () => {
   test.each([
     ['Zen', { ...ZEN, family: 0x17 }, true],
     ['Zen 5', { ...ZEN, family: 0x1a }, true],

@@ -57,7 +57,7 @@ const EXAMPLES: readonly (readonly [string, MachineSpec, string, string, number,
     ['a virtual function and another card', SHAPES, '09:01.4', '04:00.0', 4, null],
   ];
 
-describe('The distance', () => {
+describe('The distance (D.3)', () => {
   test.each(EXAMPLES)('of %s is as in the table', (_, spec, provider, client, distance, common) => {
     for (const [one, other] of [
       [provider, client],
@@ -86,7 +86,7 @@ describe('The distance', () => {
   });
 });
 
-describe('ACS redirect', () => {
+describe('ACS redirect (D.3)', () => {
   const [RR, CR, EC] = [0x04, 0x08, 0x20];
 
   test.each([

@@ -5,9 +5,10 @@
  */
 
 import { writeFileSync } from 'node:fs';
+import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import { COVERAGE_ROWS } from './coverage-rows.ts';
-import { FILES, textOf } from './source-files.ts';
+import { FILES, textOf, treeOf, walk } from './source-files.ts';
 
 const PAGE = 'docs/coverage.md';
 
@@ -20,11 +21,24 @@ out and why. Generated: \`UPDATE=1 npx vitest run tests/tidy/coverage\`.
 | --- | --- | --- |
 `;
 
-/** Names of tests and groups in a file: what stands in quotes behind `test(` and its like. */
-function namesIn(text: string): readonly string[] {
-  const calls =
-    /\b(?:test|describe|it)(?:\.each\((?:[^()]|\([^()]*\))*\)|\.\w+)*\(\s*(['"`])(.*?)\1/gs;
-  return [...text.matchAll(calls)].map(([, , name]) => name ?? '');
+/** Names of tests and groups in a file: what `test`, `describe` and their like are called with. */
+function namesIn(path: string): readonly string[] {
+  const names: string[] = [];
+  walk(treeOf(path), (node) => {
+    if (!ts.isCallExpression(node) || !isTestCall(node.expression)) return;
+    const [name] = node.arguments;
+    if (name !== undefined && (ts.isStringLiteralLike(name) || ts.isTemplateExpression(name))) {
+      names.push(name.getText());
+    }
+  });
+  return names;
+}
+
+/** True for `test`, `test.skipIf(…)`, `describe.each(…)` and the like. */
+function isTestCall(callee: ts.Expression): boolean {
+  if (ts.isIdentifier(callee)) return callee.text === 'test' || callee.text === 'describe';
+  if (ts.isPropertyAccessExpression(callee)) return isTestCall(callee.expression);
+  return ts.isCallExpression(callee) && isTestCall(callee.expression);
 }
 
 /** The ids that a name carries: `S000-1 to S000-3` is three. */
@@ -36,7 +50,7 @@ function idsIn(name: string): readonly string[] {
 function shownBy(): ReadonlyMap<string, readonly string[]> {
   const found = new Map<string, Set<string>>();
   for (const path of FILES.filter((file) => file.endsWith('.test.ts'))) {
-    for (const id of namesIn(textOf(path)).flatMap(idsIn)) {
+    for (const id of namesIn(path).flatMap(idsIn)) {
       found.set(id, (found.get(id) ?? new Set()).add(path.replace('tests/', '')));
     }
   }
