@@ -1,7 +1,7 @@
 /**
  * Goal: a walk through a reservation sees what it must, under the lock and without it; snapshots,
- * waits and copies rest on it. Method: lists changed between two steps, and random programs beside a
- * plain list; reference B.2, B.3.
+ * waits and copies rest on it. Method: lists changed between two steps, and random programs beside
+ * a plain list; reference B.2, B.3.
  */
 
 import fc from 'fast-check';

@@ -95,7 +95,7 @@ describe('An interruptible wait', () => {
     expect(rig.events('fence.wait')).toMatchObject([{ phase: 'begin' }, { phase: 'end', t: 10 }]);
   });
 
-  test('prefers the signal to a fence that is signaled meanwhile, as after a sleep in Linux', () => {
+  test('prefers the signal to a fence that is signaled meanwhile, as Linux does', () => {
     expect(interrupted(true, 10).got).toEqual(['ERESTARTSYS', 'fence-wait-interrupted']);
   });
 

@@ -41,7 +41,7 @@ const lendAndClose = defineScenario({
   },
 });
 
-test('Each thing that can be lacking while memory is lent ends one call, and leaves nothing', () => {
+test('Whatever is lacking while memory is lent ends one call, and leaves nothing', () => {
   const machine = findPreset('epyc-2s') ?? expect.fail('a preset');
   const production = new Production(lendAndClose, new MachinePlan(machine));
   const run = (failAt: number) => {

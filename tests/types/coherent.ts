@@ -1,4 +1,6 @@
-/** Goal: coherent memory and mapped pages are two worlds: neither passes for the other (S002-16). */
+/**
+ * Goal: coherent memory and mapped pages are two worlds: neither passes for the other (S002-16).
+ */
 
 import type { DmaAddr } from '../../src/base/index.ts';
 import type { CoherentMemory, DmaAttrs, PageList, SgTable } from '../../src/framework/index.ts';

@@ -125,8 +125,8 @@ const SYNC_FILE_OPERATIONS: FileOperations = {
 };
 
 /**
- * Sets a descriptor aside that exec closes, has a file made that fits it, and puts the file there; on an error the
- * descriptor is free again.
+ * Sets a descriptor aside that exec closes, has a file made that fits it, and puts the file there;
+ * on an error the descriptor is free again.
  *
  * @param make - Makes the file; its first reference is the descriptor's then.
  * @throws {@link DmaBufError} `EMFILE`; what `make` does.
