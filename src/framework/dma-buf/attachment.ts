@@ -220,17 +220,26 @@ export class Attachment<P = unknown> {
     const { buf } = this;
     let table: SgTable | null = null;
     try {
-      table = yield* callback(buf.resv, 'map_dma_buf', buf.ops.mapDmaBuf(this, direction));
+      table = yield* this.callMap(direction);
       if (!this.isDynamic) {
         yield* buf.resv.waitTimeout('kernel', true, Number.POSITIVE_INFINITY);
       }
-      return buf.kernel.debugDmaBuf ? wrapTable(this as Attachment, table) : table;
+      return buf.kernel.debugDmaBuf ? yield* wrapTable(this as Attachment, table) : table;
     } catch (error) {
       if (table !== null) yield* this.unmapAndUnpin(table, direction);
       else if (this.pinsOnMap && buf.ops.unpin !== undefined) yield* buf.ops.unpin(this);
       this.recordRefusal('mapAttachment', error);
       throw error;
     }
+  }
+
+  /** The exporter's map. Types say that there is a table; a driver of another origin may not. */
+  private *callMap(direction: DmaDirection): Task<SgTable> {
+    const { ops, resv } = this.buf;
+    const mapping: Task<SgTable | null> = ops.mapDmaBuf(this, direction);
+    const table = yield* callback(resv, 'map_dma_buf', mapping);
+    if (table !== null) return table;
+    throw new DmaBufError('ENOMEM', 'mapAttachment', 'exporter-mapped-nothing');
   }
 
   private *unmapAndUnpin(table: SgTable, direction: DmaDirection): Task {

@@ -12,6 +12,7 @@
  */
 
 import { DmaBufError } from '../../base/index.ts';
+import type { Task } from '../../machine/index.ts';
 import type { Attachment } from './attachment.ts';
 import type { SgEntry, SgTable } from '../dma/scatterlist.ts';
 
@@ -54,9 +55,14 @@ class DebugTable implements SgTable {
 /**
  * Makes the copy.
  *
- * @throws {@link DmaBufError} `EINVAL` the table is empty.
+ * @throws {@link DmaBufError} `ENOMEM`; `EINVAL` the table is empty.
+ * @context May sleep. The reservation is held.
+ * @source `dma_buf_wrap_sg_table()`
  */
-export function wrapTable(attachment: Attachment, original: SgTable): SgTable {
+export function* wrapTable(attachment: Attachment, original: SgTable): Task<SgTable> {
+  if (!(yield* attachment.buf.kernel.slab.alloc())) {
+    throw new DmaBufError('ENOMEM', 'mapAttachment', 'no-memory-to-copy-the-table');
+  }
   if (original.entries.length === 0) {
     throw new DmaBufError('EINVAL', 'mapAttachment', 'no-entries-to-copy');
   }

@@ -1,0 +1,148 @@
+/**
+ * A program that knows nothing but system calls, on a kernel with heaps and a timeline of its own:
+ * what the reference says of the core is asked for as a program asks.
+ */
+
+import { expect } from 'vitest';
+import {
+  DMA_BUF_IOCTL,
+  DMA_HEAP_IOCTL,
+  dmaBufExportSyncFile,
+  dmaBufImportSyncFile,
+  dmaBufSync,
+  dmaHeapAllocationData,
+  O,
+  type Struct,
+  SW_SYNC_IOC,
+  swSyncCreateFenceData,
+  swSyncInc,
+  SYNC_IOC,
+  syncFileInfo,
+  type SyncFileInfo,
+  syncMergeData,
+  type UserAddr,
+} from '../../src/base/index.ts';
+import { SW_SYNC_PATH, swSyncInit } from '../../src/framework/index.ts';
+import type { Actor, Task } from '../../src/machine/index.ts';
+import { HeapRig, SYSTEM } from '../drivers/dma-heap-rig.ts';
+import { refused } from '../machine/fabric-rig.ts';
+
+/** Bits of sync flags. */
+export const READ = 1;
+/** The other. */
+export const WRITE = 2;
+
+/** The kernel, and one program on it. */
+export class AuditRig extends HeapRig {
+  private timeline = -1;
+
+  constructor() {
+    super();
+    if (this.kernel.nodes.find(SW_SYNC_PATH) === null) swSyncInit(this.kernel);
+  }
+
+  /** A buffer of the system heap, by its descriptor. */
+  *buffer(length = 8192, fdFlags: number = O.RDWR | O.CLOEXEC): Task<number> {
+    const heap = yield* this.sys.open(SYSTEM, O.RDWR);
+    const asked = { len: BigInt(length), fdFlags };
+    const { fd } = yield* this.call(heap, DMA_HEAP_IOCTL.ALLOC, dmaHeapAllocationData, asked);
+    yield* this.sys.close(heap);
+    return fd;
+  }
+
+  /** `ioctl(2)` with a struct; gives it back as it is then. */
+  *call<V extends object>(
+    fd: number,
+    request: number,
+    layout: Struct<V>,
+    values: Partial<V>,
+  ): Task<V> {
+    const at = yield* this.bytes(layout.encode(values));
+    yield* this.sys.ioctl(fd, request, at);
+    return layout.decode(yield* this.sys.load(at, layout.size));
+  }
+
+  /** Bytes in the program's memory. */
+  *bytes(bytes: Uint8Array): Task<UserAddr> {
+    const at = yield* this.sys.alloc(4096);
+    yield* this.sys.store(at, bytes);
+    return at;
+  }
+
+  /** `DMA_BUF_IOCTL_SYNC`. */
+  *syncIoctl(fd: number, flags: number | bigint): Task {
+    yield* this.call(fd, DMA_BUF_IOCTL.SYNC, dmaBufSync, { flags: BigInt(flags) });
+  }
+
+  /** `DMA_BUF_SET_NAME`. */
+  *setName(fd: number, name: string): Task {
+    const text = Uint8Array.from(`${name}\0`, (character) => character.charCodeAt(0));
+    yield* this.sys.ioctl(fd, DMA_BUF_IOCTL.SET_NAME_B, yield* this.bytes(text));
+  }
+
+  /** A sync file of a fence that is pending until `value` on the program's timeline. */
+  *pending(value: number): Task<number> {
+    if (this.timeline < 0) this.timeline = yield* this.sys.open(SW_SYNC_PATH, O.RDWR);
+    const asked = { value, name: 'work' };
+    const { CREATE_FENCE } = SW_SYNC_IOC;
+    return (yield* this.call(this.timeline, CREATE_FENCE, swSyncCreateFenceData, asked)).fence;
+  }
+
+  /** The program's timeline goes on. */
+  *advance(value: number): Task {
+    yield* this.call(this.timeline, SW_SYNC_IOC.INC, swSyncInc, { value });
+  }
+
+  /** Two sync files made one. */
+  *merge(one: number, fd2: number): Task<number> {
+    return (yield* this.call(one, SYNC_IOC.MERGE, syncMergeData, { name: 'both', fd2 })).fence;
+  }
+
+  /** `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`. */
+  *exportSync(fd: number, flags: number): Task<number> {
+    const { EXPORT_SYNC_FILE } = DMA_BUF_IOCTL;
+    return (yield* this.call(fd, EXPORT_SYNC_FILE, dmaBufExportSyncFile, { flags })).fd;
+  }
+
+  /** `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`. */
+  *importSync(fd: number, flags: number, sync: number): Task {
+    const asked = { flags, fd: sync };
+    yield* this.call(fd, DMA_BUF_IOCTL.IMPORT_SYNC_FILE, dmaBufImportSyncFile, asked);
+  }
+
+  /** `SYNC_IOC_FILE_INFO` without room for fences. */
+  *info(sync: number): Task<SyncFileInfo> {
+    return yield* this.call(sync, SYNC_IOC.FILE_INFO, syncFileInfo, {});
+  }
+
+  /** poll(2) of one descriptor, without sleeping. */
+  *ready(fd: number, events: number): Task<number> {
+    const [found = 0] = yield* this.sys.poll([{ fd, events }], 0);
+    return found;
+  }
+
+  /** The error numbers of several calls, one after the other. */
+  *codes(calls: readonly Task<unknown>[]): Task<readonly string[]> {
+    const codes: string[] = [];
+    for (const call of calls) codes.push((yield* refused(call)).code);
+    return codes;
+  }
+
+  /** Ends the program, and looks that nothing is left of it. */
+  leavesNothing(): void {
+    this.do(this.end());
+    expect(this.kernel.bufferList.value).toBe(0);
+    expect(this.machine.memory.pagesInUse).toBe(0);
+    expect(this.warnings).toEqual([]);
+  }
+
+  /** Sends a thread a signal in `ns`. */
+  killLater(thread: () => Actor, ns: number): void {
+    const { scheduler, kernel } = this;
+    function* killer(): Task {
+      yield* scheduler.sleep(ns);
+      yield* kernel.signals.kill(thread());
+    }
+    this.kthread(killer(), 'killer');
+  }
+}
