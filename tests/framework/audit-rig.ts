@@ -32,6 +32,15 @@ export const READ = 1;
 /** The other. */
 export const WRITE = 2;
 
+/** Two descriptors: a timeline, and a sync file of a point of it. */
+export interface Timeline {
+  readonly timeline: number;
+  readonly point: number;
+}
+
+/** As many as were asked for, at most three. */
+export type Timelines = readonly [Timeline, Timeline, Timeline];
+
 /** The kernel, and one program on it. */
 export class AuditRig extends HeapRig {
   private timeline = -1;
@@ -91,6 +100,24 @@ export class AuditRig extends HeapRig {
   /** The program's timeline goes on. */
   *advance(value: number): Task {
     yield* this.call(this.timeline, SW_SYNC_IOC.INC, swSyncInc, { value });
+  }
+
+  /** Timelines of their own, each with a sync file of its first point. */
+  *timelines(count: number): Task<Timelines> {
+    const made: Timeline[] = [];
+    for (let i = 0; i < count; i += 1) {
+      const timeline = yield* this.sys.open(SW_SYNC_PATH, O.RDWR);
+      const asked = { value: 1, name: 'work' };
+      const { CREATE_FENCE } = SW_SYNC_IOC;
+      const { fence } = yield* this.call(timeline, CREATE_FENCE, swSyncCreateFenceData, asked);
+      made.push({ timeline, point: fence });
+    }
+    return made as unknown as Timelines;
+  }
+
+  /** A timeline goes on by one. */
+  *goOn(timeline: number): Task {
+    yield* this.call(timeline, SW_SYNC_IOC.INC, swSyncInc, { value: 1 });
   }
 
   /** Two sync files made one. */
