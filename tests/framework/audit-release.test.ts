@@ -82,7 +82,7 @@ describe('The end of a buffer (A.5)', () => {
     'release: 1 attached, 0 warned',
   ];
 
-  test('is dead, off the list, asks the exporter, drops fences, looks round, puts the module', () => {
+  test('is dead, off the list, asks the exporter, drops fences, puts the module', () => {
     const log = lifeOf(null, new CoreRig());
     expect(log).toEqual([...BEGIN, 'fence let go', 'module put after 1 warnings']);
   });

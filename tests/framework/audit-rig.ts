@@ -22,7 +22,7 @@ import {
   syncMergeData,
   type UserAddr,
 } from '../../src/base/index.ts';
-import { SW_SYNC_PATH, swSyncInit } from '../../src/framework/index.ts';
+import { DmaFence, SW_SYNC_PATH, swSyncInit } from '../../src/framework/index.ts';
 import type { Actor, Task } from '../../src/machine/index.ts';
 import { HeapRig, SYSTEM } from '../drivers/dma-heap-rig.ts';
 import { refused } from '../machine/fabric-rig.ts';
@@ -155,6 +155,12 @@ export class AuditRig extends HeapRig {
     return codes;
   }
 
+  /** A pending fence of a driver, on a context of its own. */
+  kernelFence(): DmaFence {
+    const origin = { driver: 'card', timeline: 'moves', context: 1000, seqno: 1 };
+    return new DmaFence(this.kernel, origin);
+  }
+
   /** Ends the program, and looks that nothing is left of it. */
   leavesNothing(): void {
     this.do(this.end());
@@ -164,11 +170,11 @@ export class AuditRig extends HeapRig {
   }
 
   /** Sends a thread a signal in `ns`. */
-  killLater(thread: () => Actor, ns: number): void {
+  killLater(thread: Actor, ns: number): void {
     const { scheduler, kernel } = this;
     function* killer(): Task {
       yield* scheduler.sleep(ns);
-      yield* kernel.signals.kill(thread());
+      yield* kernel.signals.kill(thread);
     }
     this.kthread(killer(), 'killer');
   }
