@@ -1,6 +1,12 @@
 /** `peerbuf/explorer`: running a program in many orders. */
 
 export {
+  type ExhaustiveExploration,
+  exploreAll,
+  type ExploreAllOptions,
+  type ShortFailure,
+} from './explore-all.ts';
+export {
   type Execution,
   type Exploration,
   type ExploreOptions,
