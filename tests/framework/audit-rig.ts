@@ -22,7 +22,7 @@ import {
   syncMergeData,
   type UserAddr,
 } from '../../src/base/index.ts';
-import { DmaFence, SW_SYNC_PATH, swSyncInit } from '../../src/framework/index.ts';
+import { DmaFence, SW_SYNC_PATH, swSyncInit, syncFileFence } from '../../src/framework/index.ts';
 import type { Actor, Task } from '../../src/machine/index.ts';
 import { HeapRig, SYSTEM } from '../drivers/dma-heap-rig.ts';
 import { refused } from '../machine/fabric-rig.ts';
@@ -43,6 +43,8 @@ export type Timelines = readonly [Timeline, Timeline, Timeline];
 
 /** The kernel, and one program on it. */
 export class AuditRig extends HeapRig {
+  /** Every fence of the program. */
+  readonly fences: DmaFence[] = [];
   private timeline = -1;
 
   constructor() {
@@ -94,7 +96,9 @@ export class AuditRig extends HeapRig {
     if (this.timeline < 0) this.timeline = yield* this.sys.open(SW_SYNC_PATH, O.RDWR);
     const asked = { value, name: 'work' };
     const { CREATE_FENCE } = SW_SYNC_IOC;
-    return (yield* this.call(this.timeline, CREATE_FENCE, swSyncCreateFenceData, asked)).fence;
+    const made = yield* this.call(this.timeline, CREATE_FENCE, swSyncCreateFenceData, asked);
+    yield* this.remember(made.fence);
+    return made.fence;
   }
 
   /** The program's timeline goes on. */
@@ -110,6 +114,7 @@ export class AuditRig extends HeapRig {
       const asked = { value: 1, name: 'work' };
       const { CREATE_FENCE } = SW_SYNC_IOC;
       const { fence } = yield* this.call(timeline, CREATE_FENCE, swSyncCreateFenceData, asked);
+      yield* this.remember(fence);
       made.push({ timeline, point: fence });
     }
     return made as unknown as Timelines;
@@ -161,10 +166,17 @@ export class AuditRig extends HeapRig {
     return new DmaFence(this.kernel, origin);
   }
 
+  private *remember(fd: number): Task {
+    const file = (yield* this.process.fds.fget(fd)) ?? expect.fail('a sync file');
+    this.fences.push(syncFileFence(file) ?? expect.fail('a fence'));
+    yield* file.put();
+  }
+
   /** Ends the program, and looks that nothing is left of it. */
   leavesNothing(): void {
     this.do(this.end());
     expect(this.kernel.bufferList.value).toBe(0);
+    expect(this.fences.filter(({ refs }) => refs.value !== 0)).toEqual([]);
     expect(this.machine.memory.pagesInUse).toBe(0);
     expect(this.warnings).toEqual([]);
   }
