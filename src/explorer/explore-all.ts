@@ -50,7 +50,7 @@ export interface ShortFailure {
 export interface ExhaustiveExploration {
   readonly program: string;
   readonly machine: string;
-  /** Executions that came to an end, no two of them the same but for the order of unrelated steps. */
+  /** Executions that came to an end; no two differ only in the order of unrelated steps. */
   readonly executions: number;
   /** Executions given up because what would follow had been seen already. */
   readonly abandoned: number;
@@ -77,8 +77,8 @@ const SEEN_AT_THE_END: ReadonlySet<Finding['kind']> = new Set(['deadlock', 'leak
 /**
  * Runs a program under every schedule but for those that come to the same.
  *
- * DIFFERS: when a step ends the run, orders in which it comes before steps that it has nothing to
- * do with are left out; what they could show is seen where it comes after them.
+ * When a step ends the run, orders in which it comes before steps that it has nothing to do with are
+ * left out: what they could show is seen where it comes after them.
  */
 export function exploreAll(program: Program, options: ExploreAllOptions): ExhaustiveExploration {
   return new ExhaustiveSearch(program, options).run();
