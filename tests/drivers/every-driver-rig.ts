@@ -113,8 +113,8 @@ export const NOTHING: Left = {
   vfioBuffers: 0,
 };
 
-/** Takes note of every reference count that is touched, until it is asked for them. */
-function watchReferences(): () => ReadonlySet<RefCount> {
+/** Runs something, and takes note of every reference count that it touches. */
+function watchReferences<T>(run: () => T): readonly [T, ReadonlySet<RefCount>] {
   const seen = new Set<RefCount>();
   const spies = (['get', 'getHeld', 'put'] as const).map((name) => {
     const real = RefCount.prototype[name] as () => never;
@@ -123,10 +123,11 @@ function watchReferences(): () => ReadonlySet<RefCount> {
       return real.call(this);
     });
   });
-  return () => {
+  try {
+    return [run(), seen];
+  } finally {
     for (const spy of spies) spy.mockRestore();
-    return seen;
-  };
+  }
 }
 
 /** The machine and its kernel. */
@@ -218,10 +219,11 @@ export class EveryDriver {
       }
       yield* process.exit();
     }
-    const counts = watchReferences();
     scheduler.spawn(main(), { name: 'app', role: 'user' });
-    const { status, findings } = scheduler.run(new RoundRobinStrategy());
-    const held = [...counts()].filter(
+    const [{ status, findings }, counts] = watchReferences(() => {
+      return scheduler.run(new RoundRobinStrategy());
+    });
+    const held = [...counts].filter(
       ({ id, name, value }) => id >= BOOT_CELLS && value > (name === VFIO_COUNT ? 1 : 0),
     );
     this.left = {
