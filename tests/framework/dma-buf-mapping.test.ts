@@ -152,7 +152,7 @@ describe('Device memory beyond a trusted root complex', () => {
     useUpAddresses(rig.at('0a:00.0'));
     const before = table();
     const error = rig.do(refused(mapTask([[0, 4]])));
-    expect(error).toMatchObject({ code: 'ENOMEM', reason: 'no-io-block-left' });
+    expect(error).toMatchObject({ code: 'ENOMEM', reason: 'no-io-address-left' });
     expect(table()).toEqual(before);
   });
 });

@@ -16,10 +16,11 @@ import {
   DmaBufError,
   type DmaDirection,
   dmaAddr,
+  isDmaBufError,
   PAGE_SIZE,
   type PhysAddr,
 } from '../../base/index.ts';
-import type { PhysRange, Task } from '../../machine/index.ts';
+import type { Device, PhysRange, Task } from '../../machine/index.ts';
 import type { Attachment } from './attachment.ts';
 import { type DmaIova, dmaIovaDestroy, dmaIovaMap } from '../dma/dma-iova.ts';
 import { dmaMapPhys, dmaUnmapPhys } from '../dma/dma-mapping.ts';
@@ -62,7 +63,7 @@ class PhysVecTable implements SgTable {
  *
  * @param physVec - Page-aligned ranges, in the order of the buffer.
  * @throws {@link DmaBufError} `EINVAL` the device cannot reach the provider: `detail` says why and
- *   what would help; or there is no range at all. `ENOMEM` no I/O address left.
+ *   what would help; or there is no range at all. `ENOMEM` no memory, or no I/O address left.
  * @context May sleep. The caller holds the reservation.
  */
 export function* dmaBufPhysVecToSgt(
@@ -73,6 +74,9 @@ export function* dmaBufPhysVecToSgt(
 ): Task<SgTable> {
   const { buf, device } = attachment;
   buf.resv.assertHeld('dma_buf_phys_vec_to_sgt');
+  if (!(yield* buf.kernel.slab.alloc())) {
+    throw new DmaBufError('ENOMEM', 'mapDmaBuf', 'no-memory-for-a-table');
+  }
   const route = yield* buf.kernel.p2pdmaOf(provider.owner).mapType(device);
   const refused = route?.mapType === 'not-supported' || route?.mapType === 'unknown';
   if (route === null || refused) throw noRoute(attachment, provider, route);
@@ -84,16 +88,48 @@ export function* dmaBufPhysVecToSgt(
     const starts = physVec.map(({ paddr }) => dmaAddr(pciP2pdmaBusAddrMap(provider, paddr)));
     return new PhysVecTable(entriesOf(starts, ranges), { kind: 'nothing' }, ranges);
   }
-  const iova = yield* dmaIovaMap(device, ranges, direction);
+  const iova = yield* mapBlock(device, ranges, direction);
   if (iova !== null) {
     const entries = entriesOf([iova.address], [{ size: iova.size }]);
     return new PhysVecTable(entries, { kind: 'iova', iova }, ranges);
   }
-  const addresses: DmaAddr[] = [];
-  for (const range of ranges) {
-    addresses.push(yield* dmaMapPhys(buf.kernel.machine, device, range, direction, 'mmio'));
-  }
+  const addresses = yield* mapEach(attachment, ranges, direction);
   return new PhysVecTable(entriesOf(addresses, ranges), { kind: 'each', addresses }, ranges);
+}
+
+/** All ranges in one block. Null: there is no block for all; each range may find a place yet. */
+function* mapBlock(
+  device: Device,
+  ranges: readonly PhysRange[],
+  direction: DmaDirection,
+): Task<DmaIova | null> {
+  try {
+    return yield* dmaIovaMap(device, ranges, direction);
+  } catch (error) {
+    if (isDmaBufError(error) && error.code === 'ENOMEM') return null;
+    throw error;
+  }
+}
+
+/** Each range by itself; if one cannot be mapped, those before it are taken back. */
+function* mapEach(
+  { buf, device }: Attachment,
+  ranges: readonly PhysRange[],
+  direction: DmaDirection,
+): Task<readonly DmaAddr[]> {
+  const { machine } = buf.kernel;
+  const addresses: DmaAddr[] = [];
+  try {
+    for (const range of ranges) {
+      addresses.push(yield* dmaMapPhys(machine, device, range, direction, 'mmio'));
+    }
+    return addresses;
+  } catch (error) {
+    for (const [i, address] of addresses.entries()) {
+      yield* dmaUnmapPhys(machine, device, address, ranges[i] as PhysRange, direction, 'mmio');
+    }
+    throw error;
+  }
 }
 
 /**
