@@ -19,6 +19,7 @@ import {
   struct,
   u32,
   u64,
+  u8,
 } from '../../base/index.ts';
 import {
   copyFromUser,
@@ -149,17 +150,30 @@ export class IommufdFile extends KernelFile {
   }
 
   /**
-   * A new address space.
+   * A new address space. Nobody finds it before it is published, so a program that cannot be told
+   * its number leaves nothing.
    *
    * @context May sleep.
+   * @source `iommufd_object_alloc()`
    */
   *alloc(): Task<Ioas> {
+    yield* this.lock.lock();
     this.made += 1;
     const made = new Ioas(this.kernel, this.made);
+    yield* this.lock.unlock();
+    return made;
+  }
+
+  /**
+   * Lets everybody find a new address space.
+   *
+   * @context May sleep.
+   * @source `iommufd_object_finalize()`
+   */
+  *publish(made: Ioas): Task {
     yield* this.lock.lock();
     yield* this.objects.write(new Map([...(yield* this.objects.read()), [made.id, made]]));
     yield* this.lock.unlock();
-    return made;
   }
 
   /**
@@ -231,7 +245,7 @@ const IOMMUFD_FILE_OPERATIONS: FileOperations = {
 function* readStruct<V extends object>(process: Process, at: number, layout: Struct<V>): Task<V> {
   const { size } = yield* copyFromUser(process, at, sizeOnly);
   if (size < layout.size) throw new DmaBufError('EINVAL', 'ioctl', 'iommufd-struct-is-too-short');
-  const more: Struct<{ readonly byte: number }> = struct({ byte: u32 });
+  const more: Struct<{ readonly byte: number }> = struct({ byte: u8 });
   for (let offset = layout.size; offset + more.size <= size; offset += more.size) {
     const { byte } = yield* copyFromUser(process, at + offset, more);
     if (byte !== 0) throw new DmaBufError('E2BIG', 'ioctl', 'iommufd-struct-says-more');
@@ -244,8 +258,9 @@ function* ioasAlloc(file: IommufdFile, arg: number, process: Process): Task<numb
   if (given.flags !== 0) {
     throw new DmaBufError('EOPNOTSUPP', 'ioctl(IOMMU_IOAS_ALLOC)', 'flags-of-an-address-space');
   }
-  const { id: outIoasId } = yield* file.alloc();
-  yield* copyToUser(process, arg, iommuIoasAlloc.encode({ ...given, outIoasId }));
+  const made = yield* file.alloc();
+  yield* copyToUser(process, arg, iommuIoasAlloc.encode({ ...given, outIoasId: made.id }));
+  yield* file.publish(made);
   return 0;
 }
 
@@ -258,6 +273,9 @@ function* ioasUnmap(file: IommufdFile, arg: number, process: Process): Task<numb
     throw new DmaBufError('EOVERFLOW', call, 'range-to-unmap-wraps');
   }
   if (given.length === 0n) throw new DmaBufError('EINVAL', call, 'unmap-of-nothing');
+  if (!isAll && given.iova + given.length - 1n > ULONG_MAX) {
+    throw new DmaBufError('EOVERFLOW', call, 'range-to-unmap-has-no-end');
+  }
   const size = isAll ? Number.POSITIVE_INFINITY : Number(given.length);
   const length = BigInt(yield* ioas.unmap(Number(given.iova), size));
   yield* copyToUser(process, arg, iommuIoasUnmap.encode({ ...given, length }));
