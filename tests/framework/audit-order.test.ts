@@ -57,7 +57,7 @@ describe('A call with several things wrong', () => {
     });
   });
 
-  test('IMPORT_SYNC_FILE: the address, the flags, then the file; none takes the lock (A.16)', () => {
+  test('IMPORT_SYNC_FILE: the address, the flags, then the file; no lock (A.16)', () => {
     program(function* (rig, fd): Task {
       const { resv } = yield* rig.bufOf(fd);
       yield* resv.lock();

@@ -1,6 +1,6 @@
 /**
- * Goal: fences go out of a buffer and into one as Linux counts them: arrays out, leaves in, signaled
- * ones among them. Method: a program with timelines of its own; reference A.16, B.2, B.5, B.6.
+ * Goal: fences go out of a buffer and in as Linux counts them: arrays out, leaves in, signaled ones
+ * among them. Method: a program with timelines of its own; reference A.16, B.2, B.5, B.6.
  */
 
 import { describe, expect, test } from 'vitest';

@@ -1,5 +1,5 @@
 /**
- * Goal: what the kernel tells of buffers is the very text, to the byte. Method: a program that reads
+ * Goal: what the kernel tells of buffers is the very text, to the byte. Method: a program reads
  * fdinfo and debugfs; reference A.11, A.7.
  */
 
