@@ -153,10 +153,15 @@ export class IommufdFile extends KernelFile {
    * A new address space. Nobody finds it before it is published, so a program that cannot be told
    * its number leaves nothing.
    *
+   * @throws {@link DmaBufError} `ENOMEM`.
    * @context May sleep.
    * @source `iommufd_object_alloc()`
    */
   *alloc(): Task<Ioas> {
+    if (!(yield* this.kernel.slab.alloc())) {
+      const call = 'ioctl(IOMMU_IOAS_ALLOC)';
+      throw new DmaBufError('ENOMEM', call, 'no-memory-for-an-address-space');
+    }
     yield* this.lock.lock();
     this.made += 1;
     const made = new Ioas(this.kernel, this.made);
@@ -339,6 +344,10 @@ function* getBuffer(process: Process, { fd, start, length }: IommuIoasMapFile): 
 /** Takes the reference over, or drops it. */
 function* pagesOf(file: IommufdFile, buf: DmaBuf, { start }: IommuIoasMapFile): Task<IoptPages> {
   try {
+    if (!(yield* file.kernel.slab.alloc())) {
+      const call = 'ioctl(IOMMU_IOAS_MAP_FILE)';
+      throw new DmaBufError('ENOMEM', call, 'no-memory-for-mapped-pages');
+    }
     if (start % (1n << PAGE_SHIFT) !== 0n) {
       throw new DmaBufError('EINVAL', 'ioctl(IOMMU_IOAS_MAP_FILE)', 'file-offset-is-crooked');
     }

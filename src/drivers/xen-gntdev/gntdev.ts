@@ -138,6 +138,9 @@ function* expFromRefs(file: GntdevFile, arg: number, process: Process): Task<num
     const { ref } = yield* copyFromUser(process, refsAt + i * refArgument.size, refArgument);
     refs.push(ref);
   }
+  if (!(yield* file.kernel.slab.alloc())) {
+    throw new DmaBufError('ENOMEM', call, 'no-memory-for-lent-pages');
+  }
   const fd = yield* process.fds.reserve({ closeOnExec: true });
   if (fd === null) throw new DmaBufError('EMFILE', call, 'no-descriptor-for-the-export');
   try {
@@ -246,6 +249,9 @@ function* impToRefs(file: GntdevFile, arg: number, process: Process): Task<numbe
   const { fd, count, domid } = yield* copyFromUser(process, arg, gntdevDmabufImpToRefs);
   if (count === 0) throw new DmaBufError('EINVAL', call, 'import-of-no-page');
   if (count > GNTDEV_PAGES_MAX) throw new DmaBufError('EINVAL', call, 'import-of-too-many-pages');
+  if (!(yield* file.kernel.slab.alloc())) {
+    throw new DmaBufError('ENOMEM', call, 'no-memory-for-pages-to-lend');
+  }
   const lending = { tables: options.tables, from: options.domid, to: domid };
   const made = yield* GntdevImport.create(process, misc, fd, count, lending);
   yield* file.lock.lock();
