@@ -202,6 +202,7 @@ export const TRACE_FIELDS: TraceFields = {
   'iommu.fault': { device: text, address: count, access, why: text },
   'cache.clean': cache,
   'cache.invalidate': cache,
+  'cache.stale': { reader: text, ...cache },
 
   'device.reset': { device: text, phase },
   'device.command': { device: text, memory: flag, busMaster: flag },

@@ -89,6 +89,7 @@ const MILESTONES: Readonly<Record<TraceKind, boolean>> = {
   'iommu.unmap': false,
   'cache.clean': false,
   'cache.invalidate': false,
+  'cache.stale': true,
 };
 
 /**
@@ -264,6 +265,10 @@ function trafficSentence(event: FenceEvent | TransferEvent | DeviceEvent): strin
       return `cleans the cache: ${extent(event.phys, event.size)}`;
     case 'cache.invalidate':
       return `invalidates the cache: ${extent(event.phys, event.size)}`;
+    case 'cache.stale': {
+      const at = formatAddress(event.phys);
+      return `${event.reader} reads ${formatSize(event.size)} that are stale, at ${at}`;
+    }
     case 'device.reset':
       return `${phased(event, 'reset', 'reset')} ${event.device}`;
     case 'device.command':

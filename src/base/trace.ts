@@ -248,6 +248,15 @@ export type TransferEvent =
       readonly kind: 'cache.clean' | 'cache.invalidate';
       readonly phys: number;
       readonly size: number;
+    }
+  | {
+      /** Somebody read bytes that another has changed since: a sync was forgotten. */
+      readonly kind: 'cache.stale';
+      /** A device, or `cpu`. */
+      readonly reader: string;
+      readonly phys: number;
+      /** Bytes that are not as they should be. */
+      readonly size: number;
     };
 
 /** Devices and the wire. */

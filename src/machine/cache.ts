@@ -80,6 +80,30 @@ export class CpuCache extends Cell<null> {
     for (let start = offset; start < end; start += CACHE_LINE_SIZE) this.lines.delete(start);
   }
 
+  /** Bytes that the CPU would read here as they no longer are: memory changed behind its copy. */
+  countStale(offset: number, length: number): number {
+    return this.countDifferent(offset, length, false);
+  }
+
+  /** Bytes that the CPU has written here and memory does not have yet. */
+  countUnwritten(offset: number, length: number): number {
+    return this.countDifferent(offset, length, true);
+  }
+
+  private countDifferent(offset: number, length: number, dirty: boolean): number {
+    let count = 0;
+    const now = new Uint8Array(CACHE_LINE_SIZE);
+    for (const { start, from, to } of pieces(offset, length)) {
+      const line = this.lines.get(start);
+      if (line === undefined || line.dirty !== dirty) continue;
+      this.memory.read(start, now);
+      for (let at = from; at < to; at += 1) {
+        if (line.bytes[at] !== now[at]) count += 1;
+      }
+    }
+    return count;
+  }
+
   private lineAt(start: number): Line {
     const known = this.lines.get(start);
     if (known !== undefined) return known;

@@ -30,6 +30,11 @@ export class Cpu {
     return this.caches.get(bank) ?? null;
   }
 
+  /** Bytes of a range that the CPU has written and a device does not see. */
+  countUnwritten(bank: MemoryBank, phys: number, length: number): number {
+    return this.caches.get(bank)?.countUnwritten(phys - bank.spec.start, length) ?? 0;
+  }
+
   /** Forgets what is cached of a range: its pages have a new owner. */
   discard(bank: MemoryBank, phys: number, length: number): void {
     this.caches.get(bank)?.discard(phys - bank.spec.start, length);
@@ -37,7 +42,7 @@ export class Cpu {
 
   /** A step that loads from RAM. */
   load(phys: PhysAddr, length: number): PreemptStep<Uint8Array> {
-    return new CpuLoad(this.placeOf(phys, length), length);
+    return new CpuLoad(this.machine, this.placeOf(phys, length), length);
   }
 
   /** A step that stores to RAM. */
@@ -47,7 +52,7 @@ export class Cpu {
 
   /** A step that loads from RAM past the cache, through a mapping that is not cached. */
   loadUncached(phys: PhysAddr, length: number): PreemptStep<Uint8Array> {
-    return new CpuLoad({ ...this.placeOf(phys, length), cache: null }, length);
+    return new CpuLoad(this.machine, { ...this.placeOf(phys, length), cache: null }, length);
   }
 
   /** A step that stores to RAM past the cache. */
@@ -101,11 +106,13 @@ function ramAccesses(place: Place, length: number, ram: AccessClass): readonly A
 }
 
 class CpuLoad extends PreemptStep<Uint8Array> {
+  private readonly machine: Machine;
   private readonly place: Place;
   private readonly length: number;
 
-  constructor(place: Place, length: number) {
+  constructor(machine: Machine, place: Place, length: number) {
     super();
+    this.machine = machine;
     this.place = place;
     this.length = length;
   }
@@ -123,8 +130,11 @@ class CpuLoad extends PreemptStep<Uint8Array> {
   }
 
   apply(): Uint8Array {
-    const { bank, cache, offset } = this.place;
-    const bytes = new Uint8Array(this.length);
+    const { machine, place, length } = this;
+    const { bank, cache, offset, phys } = place;
+    const bytes = new Uint8Array(length);
+    const stale = cache?.countStale(offset, length) ?? 0;
+    if (stale > 0) machine.stale('cpu', phys, stale);
     (cache ?? bank.bytes).read(offset, bytes);
     return bytes;
   }

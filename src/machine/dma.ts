@@ -57,6 +57,10 @@ abstract class DmaTransfer<R> extends Transfer<R> {
     return this.requester.command;
   }
 
+  protected get reader(): string {
+    return this.requester.name;
+  }
+
   get verb(): string {
     return this.isWrite ? 'dma write' : 'dma read';
   }

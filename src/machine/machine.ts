@@ -110,6 +110,23 @@ export class Machine {
   }
 
   /**
+   * Keeps that somebody read bytes which another had changed: a sync was forgotten. One finding for
+   * each reader and actor.
+   *
+   * @param reader - A device, or `cpu`.
+   * @param count - Bytes that were not as they should be.
+   */
+  stale(reader: string, phys: number, count: number): void {
+    const { scheduler } = this;
+    scheduler.record?.({ kind: 'cache.stale', reader, phys, size: count });
+    const why = reader === 'cpu' ? 'a device changed them' : 'what the CPU wrote is in its cache';
+    const title = `${reader} reads stale bytes: ${why}, and nobody synced`;
+    const party = scheduler.current?.name ?? '';
+    const isKnown = scheduler.findings.some((one) => one.title === title && one.party === party);
+    if (!isKnown) scheduler.find('stale', title);
+  }
+
+  /**
    * Functions of one IOMMU group share a domain; one without a group has its own. The host bridge's
    * windows are not handed out: `iova_reserve_pci_windows()`.
    */

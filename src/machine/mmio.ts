@@ -27,6 +27,10 @@ abstract class MmioTransfer<R> extends Transfer<R> {
     return this.machine.fabric.resolveMmio(this.phys + done, this.isWrite, look, notes);
   }
 
+  protected get reader(): string {
+    return 'cpu';
+  }
+
   protected note({ done, length, landing, ok }: PieceNote): void {
     this.machine.scheduler.record?.({
       kind: this.isWrite ? 'mmio.write' : 'mmio.read',

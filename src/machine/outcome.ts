@@ -2,7 +2,15 @@
 
 /** What a run may find. */
 export type FindingKind =
-  'deadlock' | 'oops' | 'warn' | 'fault' | 'leak' | 'failure' | 'wrong-result' | 'step-limit';
+  | 'deadlock'
+  | 'oops'
+  | 'warn'
+  | 'fault'
+  | 'stale'
+  | 'leak'
+  | 'failure'
+  | 'wrong-result'
+  | 'step-limit';
 
 /** Something that must not happen and did. */
 export interface Finding {

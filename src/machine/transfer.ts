@@ -37,6 +37,9 @@ export abstract class Transfer<R> extends PreemptStep<R> {
 
   protected abstract get isWrite(): boolean;
 
+  /** Who reads, for reports. */
+  protected abstract get reader(): string;
+
   /** Where the byte after the first `done` ones arrives. */
   protected abstract resolve(done: number, look: Look, notes: WalkNotes): Landing;
 
@@ -51,7 +54,7 @@ export abstract class Transfer<R> extends PreemptStep<R> {
       const place = placeOf(this.machine, landing);
       if (place === null) break;
       const length = Math.min(place.length, this.length - done);
-      touched.push(...accessesAt(place, length, accessClass));
+      touched.push(...accessesAt(this.machine, place, length, accessClass));
       done += length;
     }
     return touched;
@@ -73,6 +76,8 @@ export abstract class Transfer<R> extends PreemptStep<R> {
     const arrived = this.move((place, done, length) => {
       const piece = bytes.subarray(done, done + length);
       if (place.kind === 'region') return place.region.read(place.offset, piece);
+      const unwritten = this.machine.cpu.countUnwritten(place.bank, place.phys, length);
+      if (unwritten > 0) this.machine.stale(this.reader, place.phys, unwritten);
       place.bank.bytes.read(place.offset, piece);
       return true;
     });
@@ -115,8 +120,18 @@ function placeOf(machine: Machine, landing: Landing): Place | null {
   return { kind: 'region', ...inBar, length: Math.min(landing.length, inBar.length) };
 }
 
-function accessesAt(place: Place, length: number, accessClass: AccessClass): readonly Access[] {
-  if (place.kind === 'ram') return [place.bank.access(place.phys, length, accessClass)];
+function accessesAt(
+  machine: Machine,
+  place: Place,
+  length: number,
+  accessClass: AccessClass,
+): readonly Access[] {
+  if (place.kind === 'ram') {
+    const bytes = place.bank.access(place.phys, length, accessClass);
+    const cache = machine.cpu.cellOf(place.bank);
+    // What a device reads is looked at against the CPU's cache.
+    return cache === null || accessClass === 'W' ? [bytes] : [bytes, { ...bytes, cell: cache }];
+  }
   return place.region.accesses(place.offset, length, accessClass);
 }
 

@@ -137,6 +137,7 @@ const TRANSFER: readonly Entry[] = [
   { kind: 'mmio.write', target: `${GPU} BAR0+0x10`, length: 4, result: 'fault' },
   { kind: 'cache.clean', phys: 0x2000, size: 4096 },
   { kind: 'cache.invalidate', phys: 0x2000, size: 4096 },
+  { kind: 'cache.stale', reader: NIC, phys: 0x2000, size: 3 },
 ];
 
 const TEARDOWN: readonly Entry[] = [
@@ -301,6 +302,7 @@ function trafficFields({ id, name }: Parts) {
     'iommu.fault': { device: name, address: id, access, why: name },
     'cache.clean': { phys: id, size: id },
     'cache.invalidate': { phys: id, size: id },
+    'cache.stale': { reader: name, phys: id, size: id },
     'device.reset': { device: name, phase },
     'device.command': { device: name, memory: flag, busMaster: flag },
     'irq.raise': { device: name, vector: id },

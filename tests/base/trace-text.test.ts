@@ -91,6 +91,7 @@ describe('describeEvent', () => {
       'cannot write 4 B (MMIO): 0000:03:00.0 BAR0+0x10',
       'cleans the cache: 4 KiB at 0x2000',
       'invalidates the cache: 4 KiB at 0x2000',
+      '0000:41:00.0 reads 3 B that are stale, at 0x2000',
       'begins to reset 0000:03:00.0',
       'begins to invalidate the mappings of buffer 1',
       'begins to invalidate attachment 2 of buffer 1',

@@ -313,6 +313,10 @@ describe('Where devices do not see the cache, a udmabuf', () => {
       })(),
     );
     expect(rig.warnings).toEqual([]);
+    expect(rig.stale).toEqual([
+      expect.stringMatching(/^0000:03:00.0 reads stale bytes/),
+      expect.stringMatching(/^cpu reads stale bytes/),
+    ]);
   });
 });
 

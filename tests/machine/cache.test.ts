@@ -79,6 +79,25 @@ describe('On a machine whose devices do not see the cache', () => {
     expect(invalidated).toMatchObject([{ phys: BASE, size: 1 }]);
   });
 
+  test('stale bytes are reported, in the name of who read them (AC-18)', () => {
+    const { rig, store, load, clean, invalidate, dmaWrite, dmaRead } = machine(false);
+    store(0, [1, 2, 3]);
+    dmaRead(1, 2);
+    clean(0, 3);
+    dmaRead(1, 2);
+    load(CACHE_LINE_SIZE, 4);
+    dmaWrite(CACHE_LINE_SIZE, [7]);
+    load(CACHE_LINE_SIZE + 1, 1);
+    load(CACHE_LINE_SIZE, 4);
+    invalidate(CACHE_LINE_SIZE, 4);
+    load(CACHE_LINE_SIZE, 4);
+    expect(rig.trace.filter(({ kind }) => kind === 'cache.stale')).toMatchObject([
+      { reader: '0000:03:00.0', phys: BASE + 1, size: 2 },
+      { reader: 'cpu', phys: BASE + CACHE_LINE_SIZE, size: 1 },
+    ]);
+    expect(rig.stale).toHaveLength(2);
+  });
+
   test('the CPU reads fresh bytes of a line that it never touched', () => {
     const { load, dmaWrite } = machine(false);
     dmaWrite(CACHE_LINE_SIZE, [7]);

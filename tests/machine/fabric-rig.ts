@@ -96,6 +96,12 @@ export class FabricRig {
     }
   }
 
+  /** Who read bytes that another had changed, without a sync in between. */
+  get stale(): readonly string[] {
+    const { findings } = this.scheduler;
+    return findings.filter(({ kind }) => kind === 'stale').map(({ title }) => title);
+  }
+
   /** A function; the domain may be left out if it is 0. */
   at(address: string): PciFunction {
     return this.machine.function(full(address));
@@ -168,12 +174,17 @@ export class FabricRig {
   }
 }
 
+const LOOKED_AT: readonly string[] = ['fault', 'warn', 'stale'];
+
 /** A task of one step. */
 export function* oneStep<R>(step: PreemptStep<R>): Task<R> {
   return yield* step;
 }
 
-/** Runs a task to its end and gives back what it returns; the run must go well, but for faults. */
+/**
+ * Runs a task to its end and gives back what it returns. The run must go well; faults, warnings and
+ * stale bytes are the caller's to look at.
+ */
 export function complete<T>(scheduler: Scheduler, task: Task<T>): T {
   const name = `test ${scheduler.actors.length}`;
   const actor = scheduler.spawn(task, { name, role: 'kernel' });
@@ -182,7 +193,7 @@ export function complete<T>(scheduler: Scheduler, task: Task<T>): T {
   // More is to come, so what is live now has not leaked.
   const { findings } = scheduler;
   findings.splice(0, findings.length, ...findings.filter(({ kind }) => kind !== 'leak'));
-  expect(findings.filter(({ kind }) => kind !== 'fault' && kind !== 'warn')).toEqual([]);
+  expect(findings.filter(({ kind }) => !LOOKED_AT.includes(kind))).toEqual([]);
   return actor.result as T;
 }
 
