@@ -77,8 +77,8 @@ const SEEN_AT_THE_END: ReadonlySet<Finding['kind']> = new Set(['deadlock', 'leak
 /**
  * Runs a program under every schedule but for those that come to the same.
  *
- * When a step ends the run, orders in which it comes before steps that it has nothing to do with are
- * left out: what they could show is seen where it comes after them.
+ * When a step ends the run, orders in which it comes before steps that it has nothing to do with
+ * are left out: what they could show is seen where it comes after them.
  */
 export function exploreAll(program: Program, options: ExploreAllOptions): ExhaustiveExploration {
   return new ExhaustiveSearch(program, options).run();

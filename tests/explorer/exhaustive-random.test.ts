@@ -14,14 +14,17 @@ import {
   Cell,
   Completion,
   Fifo,
+  type Look,
   Mutex,
   PreemptStep,
   RefCount,
   RwSemaphore,
   Scheduler,
   Shared,
+  SleepStep,
   type Strategy,
   type Task,
+  wholeCell,
   WrongResult,
 } from '../../src/machine/index.ts';
 
@@ -29,16 +32,17 @@ import {
 const OPS = [
   'read', 'write', 'copy', 'wait', 'locked', 'nested', 'shared', 'exclusive', 'tryGet', 'put',
   'get', 'free', 'touch', 'sleep', 'complete', 'await', 'push', 'take', 'spawn', 'byte', 'expect',
+  'timed',
 ] as const; // prettier-ignore
 
 type Op = readonly [(typeof OPS)[number], number];
 
 /** Writes one byte of several, or reads them all. */
 class Bytes extends PreemptStep<string> {
-  readonly cell: Cell<readonly number[]>;
+  readonly cell: Cell<readonly string[]>;
   private readonly index: number;
 
-  constructor(cell: Cell<readonly number[]>, index: number) {
+  constructor(cell: Cell<readonly string[]>, index: number) {
     super();
     this.cell = cell;
     this.index = index;
@@ -57,8 +61,44 @@ class Bytes extends PreemptStep<string> {
   apply(actor: Actor): string {
     const { cell, index } = this;
     if (index === 3) return cell.value.slice(1, 3).join('');
-    cell.value = cell.value.with(index, actor.index + 1);
+    cell.value = cell.value.with(index, actor.name);
     return '';
+  }
+}
+
+/** Takes a gate if it is open, or goes away without it when its time has come. */
+class TimedTake extends SleepStep<boolean> {
+  readonly cell: Shared<number>;
+  private readonly scheduler: Scheduler;
+  private readonly until: number;
+
+  constructor(scheduler: Scheduler, cell: Shared<number>, ns: number) {
+    super();
+    this.scheduler = scheduler;
+    this.cell = cell;
+    this.until = scheduler.t + ns;
+  }
+
+  get verb(): string {
+    return 'take in time';
+  }
+
+  override guard(look: Look): boolean {
+    return look(this.cell) === 0 || look(this.scheduler.clock) >= this.until;
+  }
+
+  override accesses(look: Look): readonly Access[] {
+    return [wholeCell(this.cell, look(this.cell) === 0 ? 'W' : 'R')];
+  }
+
+  override deadline(): number {
+    return this.until;
+  }
+
+  apply(): boolean {
+    if (this.cell.value !== 0) return false;
+    this.cell.value = 1;
+    return true;
   }
 }
 
@@ -66,6 +106,7 @@ class RandomWorld {
   readonly logs = new Map<string, string[]>();
   private readonly scheduler: Scheduler;
   private readonly vars: readonly Shared<number>[];
+  private readonly gate: Shared<number>;
   private readonly locks: readonly Mutex[];
   private readonly rw: RwSemaphore;
   private readonly refs: RefCount;
@@ -73,11 +114,12 @@ class RandomWorld {
   private readonly inside: Shared<number>;
   private readonly done: Completion;
   private readonly queue: Fifo<number>;
-  private readonly bytes: Cell<readonly number[]>;
+  private readonly bytes: Cell<readonly string[]>;
 
   constructor(scheduler: Scheduler) {
     this.scheduler = scheduler;
     this.vars = [new Shared<number>(scheduler, 'x', 0), new Shared<number>(scheduler, 'y', 0)];
+    this.gate = new Shared<number>(scheduler, 'gate', 0);
     this.locks = [new Mutex(scheduler, 'm'), new Mutex(scheduler, 'n')];
     this.rw = new RwSemaphore(scheduler, 'rw');
     this.refs = new RefCount(scheduler, 'refs');
@@ -86,7 +128,7 @@ class RandomWorld {
     this.inside = new Shared<number>(scheduler, 'inside', 0, this.memory);
     this.done = new Completion(scheduler, 'done');
     this.queue = new Fifo<number>(scheduler, 'queue', []);
-    this.bytes = new Cell<readonly number[]>(scheduler, 'bytes', [0, 0, 0]);
+    this.bytes = new Cell<readonly string[]>(scheduler, 'bytes', ['', '', '']);
   }
 
   *thread(name: string, ops: readonly Op[], depth: number): Task {
@@ -106,8 +148,10 @@ class RandomWorld {
   }
 
   conclude(): string {
-    const { vars, refs, memory, inside, queue, bytes, scheduler } = this;
-    const cells = [...vars, refs, memory, inside, queue, bytes].map(({ value }) => `${value}`);
+    const { vars, gate, refs, memory, inside, queue, bytes, scheduler } = this;
+    const cells = [...vars, gate, refs, memory, inside, queue, bytes].map(
+      ({ value }) => `${value}`,
+    );
     const logs = [...this.logs].map(([name, log]) => `${name}:${log.join()}`).sort();
     return [...cells, ...logs, scheduler.t].join(' ');
   }
@@ -124,6 +168,11 @@ class RandomWorld {
     if (op === 'copy') return yield* y.write((yield* x.read()) + 1);
     if (op === 'wait') return yield* x.until((value) => value > 0);
     if (op === 'sleep') return yield* this.scheduler.sleep(1 + (n % 2));
+    if (op === 'timed') {
+      const took = yield* new TimedTake(this.scheduler, this.gate, 1 + (n % 2));
+      if (took && n < 2) yield* this.gate.write(0);
+      return took;
+    }
     if (op === 'byte') return yield* new Bytes(this.bytes, n);
     if (op === 'expect') {
       if ((yield* x.read()) === 3) throw new WrongResult(`${name} reads 3`);
@@ -208,7 +257,22 @@ function naively(program: Program, max: number): Everything | null {
   return null;
 }
 
-const op: fc.Arbitrary<Op> = fc.tuple(fc.constantFrom(...OPS), fc.nat(3));
+/** Programs that use few kinds of steps, so that these meet. */
+const programs: fc.Arbitrary<readonly (readonly Op[])[]> = fc
+  .subarray([...OPS], { minLength: 1, maxLength: 4 })
+  .chain((kinds) => {
+    const op: fc.Arbitrary<Op> = fc.tuple(fc.constantFrom(...kinds), fc.nat(3));
+    const thread = fc.array(op, { minLength: 1, maxLength: 3 });
+    return fc.array(thread, { minLength: 2, maxLength: 3 });
+  });
+
+/** A deadlock names those who wait in the order of spawning, which says nothing. */
+function sorted(titles: Iterable<string>): readonly string[] {
+  const plain = [...titles].map((title) => {
+    return title.replace('deadlock: ', '').split('; ').sort().join('; ');
+  });
+  return [...new Set(plain)].sort();
+}
 
 /** Compares; says how many executions each needed. */
 function compare(threads: readonly (readonly Op[])[], max: number): readonly [number, number] {
@@ -218,23 +282,21 @@ function compare(threads: readonly (readonly Op[])[], max: number): readonly [nu
   const found = exploreAll(program, { executionsMax: 1_000_000 });
   expect(found.complete).toBe(true);
   expect([...found.results.keys()].sort()).toEqual([...all.results].sort());
-  expect([...found.findings.keys()].sort()).toEqual([...all.findings].sort());
+  expect(sorted(found.findings.keys())).toEqual(sorted(all.findings));
   return [all.executions, found.executions];
 }
 
-const RUNS = Number(process.env['PEERBUF_FUZZ_RUNS'] ?? 300);
+const RUNS = Number(process.env['PEERBUF_FUZZ_RUNS'] ?? 400);
 
 describe('The exhaustive search', () => {
   test('finds every result and every finding of tiny random programs', () => {
     const sum = [0, 0];
-    const thread = fc.array(op, { minLength: 1, maxLength: 3 });
-    const program = fc.array(thread, { minLength: 2, maxLength: 3 });
     fc.assert(
-      fc.property(program, (threads) => {
+      fc.property(programs, (threads) => {
         const counts = compare(threads, 3000);
         for (const [i, count] of counts.entries()) sum[i] = (sum[i] ?? 0) + count;
       }),
-      { numRuns: RUNS, ...(RUNS === 300 ? { seed: 16 } : {}) },
+      { numRuns: RUNS, ...(RUNS === 400 ? { seed: 16 } : {}) },
     );
     process.stdout.write(`random programs: ${sum[0]} orders, ${sum[1]} executions\n`);
   });

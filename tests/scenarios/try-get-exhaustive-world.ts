@@ -1,6 +1,6 @@
 /**
- * The race of thread S003, from the moment when all buffers are exported: once in its smallest form,
- * of a file, a lock, a list and memory, and once with the VFIO driver as it is. Each mistake is one
+ * The race of thread S003, from the moment when all buffers are exported: once in its smallest
+ * form, of a file, a lock, a list and memory, and once with the VFIO driver as it is. Each mistake is one
  * line.
  */
 
