@@ -1,7 +1,7 @@
 /**
  * The race of thread S003, from the moment when all buffers are exported: once in its smallest
- * form, of a file, a lock, a list and memory, and once with the VFIO driver as it is. Each mistake is one
- * line.
+ * form, of a file, a lock, a list and memory, and once with the VFIO driver as it is. Each mistake
+ * is one line.
  */
 
 import { present } from '../../src/base/index.ts';
