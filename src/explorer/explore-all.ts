@@ -10,13 +10,12 @@ import { assert, TRACE_SCHEMA, type Trace, type TraceEvent } from '../base/index
 import {
   ActorIds,
   type Finding,
-  isWrongResult,
   type Outcome,
   Scheduler,
   type SchedulerOptions,
   type Strategy,
 } from '../machine/index.ts';
-import type { Program, ProgramRun } from './explore.ts';
+import { conclude, type Program, type ProgramRun } from './explore.ts';
 import { encodeSchedule } from './schedule.ts';
 import { covers, eventsIn } from './search/clock.ts';
 import { EndOfPath, PathStrategy } from './search/path-strategy.ts';
@@ -205,22 +204,6 @@ function runUnless(
   } catch (error) {
     if (error instanceof GivenUp) return null;
     throw error;
-  }
-}
-
-/** What a run came to, as {@link runOnce} has it. */
-function conclude(
-  run: ProgramRun,
-  outcome: Outcome,
-): { readonly result: string; readonly findings: readonly Finding[] } {
-  if (outcome.findings.length > 0) return { result: '', findings: outcome.findings };
-  try {
-    return { result: run.conclude(outcome), findings: [] };
-  } catch (error) {
-    if (!isWrongResult(error)) throw error;
-    const title = error.message;
-    const finding: Finding = { kind: 'wrong-result', title, party: '', step: outcome.steps };
-    return { result: '', findings: [finding] };
   }
 }
 

@@ -80,11 +80,11 @@ export function runOnce(program: Program, options: RunOptions): Execution {
   return { outcome, result, findings, schedule: strategy.schedule, trace };
 }
 
-function conclude(
+/** What a run came to: the program's own word counts only if nothing went wrong before. */
+export function conclude(
   run: ProgramRun,
   outcome: Outcome,
 ): { readonly result: string; readonly findings: readonly Finding[] } {
-  // What a story says of its end is worth something only if the run itself went well.
   if (outcome.findings.length > 0) return { result: '', findings: outcome.findings };
   try {
     return { result: run.conclude(outcome), findings: [] };

@@ -206,7 +206,7 @@ describe('Waiting for a reservation (B.2)', () => {
     expect(rig.do(resv.waitTimeout('bookkeep', true, 0))).toBe(0);
   });
 
-  test('does not wait at once where nobody does: a dynamic importer’s wait is its own (N37)', () => {
+  test('does not wait where nobody does: a dynamic importer’s wait is its own (N37)', () => {
     const { rig, fences, resv } = oneOfEach();
     rig.do(fences[0]?.signal() ?? expect.fail());
     expect(rig.do(resv.waitTimeout('kernel', true, Number.POSITIVE_INFINITY))).toBe(
@@ -215,7 +215,7 @@ describe('Waiting for a reservation (B.2)', () => {
     expect(rig.do(resv.testSignaled('write'))).toBe(false);
   });
 
-  test('ends with ERESTARTSYS when a signal comes, holding nothing: fence-wait-interrupted (N38)', () => {
+  test('ends with ERESTARTSYS when a signal comes: fence-wait-interrupted (N38)', () => {
     const { rig, fences, resv } = oneOfEach();
     const got: unknown[] = [];
     function* wait(): Task {

@@ -2,8 +2,7 @@
 
 import { expect } from 'vitest';
 import type { DmaBufError, Struct } from '../../src/base/index.ts';
-import type {
-  PollTable} from '../../src/framework/index.ts';
+import type { PollTable } from '../../src/framework/index.ts';
 import {
   DmaFence,
   type DmaFenceOps,

@@ -67,7 +67,7 @@ describe('Mapping (A.14)', () => {
     expect([exporter.pins, exporter.tables]).toEqual([1, [other]]);
   });
 
-  test('shows the importer addresses and lengths, nothing else (S000-7, S003-7)', () => {
+  test('shows the importer addresses and lengths, nothing else (S000-7, S002-3, S003-7)', () => {
     const { rig, buf, attachment } = bootPair('dynamic', 'static');
     const table = rig.do(locked(buf.resv, attachment.mapAttachment('from-device')));
     expect(Object.keys(table)).toEqual(['entries']);

@@ -108,8 +108,6 @@ const VENDOR = 'a vendor driver; only what the core and PRIME show of it is mode
 /** Rows that are not tested, with the reason. */
 const LEFT_OUT: Readonly<Record<string, string>> = {
   N34: 'habanalabs is a vendor driver that is not modelled; VFIO shows such a refusal',
-  'S002-2': 'a design that the thread rejected: a tag that every consumer must look at',
-  'S002-3': 'the thread dropped it; the reference says: not in the final design',
 };
 
 function numbered(prefix: string, from: number, to: number, what: string): CoverageRow[] {
