@@ -309,7 +309,7 @@ describe('A reservation', () => {
     expect(resv.lockingCtx).toBe(null);
   });
 
-  test('goes by a seqno that goes backwards as by any other: the older fence stays (FN-004)', () => {
+  test('takes a seqno that goes backwards as any other: the older fence stays (FN-004)', () => {
     const rig = new FenceRig();
     const resv = rig.resv([rig.fence(1, 5), 'write'], [rig.fence(1, 4), 'write']);
     const found = rig.do(resv.getFences('write'));
