@@ -14,9 +14,11 @@ import {
   PAGE_SIZE,
 } from '../../base/index.ts';
 import type { Task } from '../../machine/index.ts';
-import type { DumbRequest } from './drm-driver.ts';
+import type { DrmDevice } from './drm-device.ts';
+import type { DumbBuffer, DumbRequest } from './drm-driver.ts';
 import type { DrmFile } from './drm-file.ts';
-import { gemHandleDelete, gemObjectLookup } from './gem-handles.ts';
+import { gemHandleCreate, gemHandleDelete, gemObjectLookup } from './gem-handles.ts';
+import type { GemObject } from './gem-object.ts';
 
 const U32_MAX = 2 ** 32 - 1;
 
@@ -85,12 +87,33 @@ export function* destroyDumb(
 }
 
 /**
+ * A driver's own `dumbCreate`: an object as large as the picture, and a handle for it.
+ *
+ * @param create - Makes the object; its first reference is ours.
+ * @throws {@link DmaBufError} `EINVAL` too large; what `create` says; `ENOMEM`, `ENOSPC` no handle.
+ * @context May sleep.
+ */
+export function* dumbCreateWith(
+  file: DrmFile,
+  request: DumbRequest,
+  create: (dev: DrmDevice, size: number) => Task<GemObject>,
+): Task<DumbBuffer> {
+  const { pitch, size } = dumbSize(request);
+  const object = yield* create(file.dev, size);
+  try {
+    return { handle: yield* gemHandleCreate(file, object), pitch, size };
+  } finally {
+    yield* object.put();
+  }
+}
+
+/**
  * How long a line is and how many bytes it takes in all.
  *
  * @throws {@link DmaBufError} `EINVAL` aligned, it is too much for 32 bits.
  * @source `drm_mode_size_dumb()`
  */
-export function dumbSize({ width, height, bpp }: DumbRequest): {
+function dumbSize({ width, height, bpp }: DumbRequest): {
   readonly pitch: number;
   readonly size: number;
 } {

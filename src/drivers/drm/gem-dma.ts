@@ -23,8 +23,7 @@ import type { Task } from '../../machine/index.ts';
 import type { DrmDevice } from './drm-device.ts';
 import type { DumbBuffer, DumbRequest } from './drm-driver.ts';
 import type { DrmFile } from './drm-file.ts';
-import { dumbSize } from './dumb-buffers.ts';
-import { gemHandleCreate } from './gem-handles.ts';
+import { dumbCreateWith } from './dumb-buffers.ts';
 import { gemVmClose, gemVmOpen } from './gem-mmap.ts';
 import { GemObject } from './gem-object.ts';
 import { primeContiguousSize, primeGemDestroy } from './prime-import.ts';
@@ -120,13 +119,7 @@ export function* gemDmaCreate(dev: DrmDevice, size: number): Task<GemDmaObject> 
  * @source `drm_gem_dma_dumb_create()`
  */
 export function* gemDmaDumbCreate(file: DrmFile, request: DumbRequest): Task<DumbBuffer> {
-  const { pitch, size } = dumbSize(request);
-  const object = yield* gemDmaCreate(file.dev, size);
-  try {
-    return { handle: yield* gemHandleCreate(file, object), pitch, size };
-  } finally {
-    yield* object.put();
-  }
+  return yield* dumbCreateWith(file, request, gemDmaCreate);
 }
 
 /**

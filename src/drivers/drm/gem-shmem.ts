@@ -20,8 +20,7 @@ import { Shared, type Task } from '../../machine/index.ts';
 import type { DrmDevice } from './drm-device.ts';
 import type { DumbBuffer, DumbRequest } from './drm-driver.ts';
 import type { DrmFile } from './drm-file.ts';
-import { dumbSize } from './dumb-buffers.ts';
-import { gemHandleCreate } from './gem-handles.ts';
+import { dumbCreateWith } from './dumb-buffers.ts';
 import { gemVmClose, gemVmOpen } from './gem-mmap.ts';
 import { GemObject } from './gem-object.ts';
 import { primeGemDestroy } from './prime-import.ts';
@@ -251,11 +250,5 @@ export function* gemShmemCreate(
  * @source `drm_gem_shmem_dumb_create()`
  */
 export function* gemShmemDumbCreate(file: DrmFile, request: DumbRequest): Task<DumbBuffer> {
-  const { pitch, size } = dumbSize(request);
-  const object = yield* gemShmemCreate(file.dev, size);
-  try {
-    return { handle: yield* gemHandleCreate(file, object), pitch, size };
-  } finally {
-    yield* object.put();
-  }
+  return yield* dumbCreateWith(file, request, gemShmemCreate);
 }
