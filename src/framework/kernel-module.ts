@@ -4,7 +4,7 @@
  * @source kernel/module/main.c, v7.2
  */
 
-import { type Access, Cell, PreemptStep, type Scheduler, wholeCell } from '../machine/index.ts';
+import { Cell, changeCell, type PreemptStep, type Scheduler } from '../machine/index.ts';
 
 interface ModuleState {
   readonly references: number;
@@ -27,9 +27,10 @@ export class KernelModule extends Cell<ModuleState> {
    * @source `try_module_get()`
    */
   tryGet(): PreemptStep<boolean> {
-    return new ModuleStep(this, 'module get', ({ references, isLive }) =>
-      isLive ? { references: references + 1, isLive } : null,
-    );
+    return changeCell(this, 'module get', (state) => {
+      const { references, isLive } = state;
+      return isLive ? [{ references: references + 1, isLive }, true] : [state, false];
+    });
   }
 
   /**
@@ -38,10 +39,11 @@ export class KernelModule extends Cell<ModuleState> {
    * @source `module_put()`
    */
   put(): PreemptStep<boolean> {
-    return new ModuleStep(this, 'module put', ({ references, isLive }) => {
-      if (references > 0) return { references: references - 1, isLive };
+    return changeCell(this, 'module put', (state) => {
+      const { references, isLive } = state;
+      if (references > 0) return [{ references: references - 1, isLive }, true];
       this.scheduler.warn('module_put', `${this.name} is not held`);
-      return null;
+      return [state, false];
     });
   }
 
@@ -51,33 +53,8 @@ export class KernelModule extends Cell<ModuleState> {
    * @source `delete_module(2)`
    */
   unload(): PreemptStep<boolean> {
-    return new ModuleStep(this, 'unload', ({ references }) =>
-      references === 0 ? { references, isLive: false } : null,
-    );
-  }
-}
-
-type Change = (state: ModuleState) => ModuleState | null;
-
-class ModuleStep extends PreemptStep<boolean> {
-  readonly cell: KernelModule;
-  readonly verb: string;
-  private readonly change: Change;
-
-  constructor(cell: KernelModule, verb: string, change: Change) {
-    super();
-    this.cell = cell;
-    this.verb = verb;
-    this.change = change;
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): boolean {
-    const next = this.change(this.cell.value);
-    if (next !== null) this.cell.value = next;
-    return next !== null;
+    return changeCell(this, 'unload', (state) => {
+      return state.references === 0 ? [{ references: 0, isLive: false }, true] : [state, false];
+    });
   }
 }

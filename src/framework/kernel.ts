@@ -3,17 +3,16 @@
  */
 
 import {
-  type Access,
   type Atomic,
   Cell,
+  changeCell,
   type Machine,
   type PciFunction,
-  PreemptStep,
+  type PreemptStep,
   type Scheduler,
   Slab,
   type Task,
   WwClass,
-  wholeCell,
 } from '../machine/index.ts';
 import { type KernelFile, TaskWork } from './vfs/file.ts';
 import { BUFINFO_PATH, BufinfoNode } from './dma-buf/bufinfo.ts';
@@ -149,31 +148,6 @@ export class Counter extends Cell<number> {
 
   /** A step that draws the next number, from 1; of several in a row, the first. */
   next(count = 1): PreemptStep<number> {
-    return new DrawNumber(this, count);
-  }
-}
-
-class DrawNumber extends PreemptStep<number> {
-  readonly cell: Counter;
-  private readonly count: number;
-
-  constructor(cell: Counter, count: number) {
-    super();
-    this.cell = cell;
-    this.count = count;
-  }
-
-  get verb(): string {
-    return 'draw';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): number {
-    const first = this.cell.value + 1;
-    this.cell.value += this.count;
-    return first;
+    return changeCell(this, 'draw', (last) => [last + count, last + 1]);
   }
 }

@@ -120,5 +120,6 @@ export {
   type Task,
   wholeCell,
 } from './task.ts';
+export { changeCell, lookAtCell } from './cell-step.ts';
 export { describeLanding, type FaultEvent } from './transfer.ts';
 export { layWire, type Packet, WirePort } from './wire.ts';

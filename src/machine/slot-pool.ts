@@ -5,6 +5,7 @@
 
 import { assert, type PhysAddr, physAddr } from '../base/index.ts';
 import { Cell } from './cell.ts';
+import { changeCell, lookAtCell } from './cell-step.ts';
 import type { Scheduler } from './scheduler.ts';
 import { type Access, PreemptStep, wholeCell } from './task.ts';
 
@@ -51,12 +52,17 @@ export class SlotPool extends Cell<readonly SlotAllocation[]> {
 
   /** A step that finds the allocation which holds an address; null if it is free. */
   find(phys: number): PreemptStep<SlotAllocation | null> {
-    return new Find(this, phys);
+    return lookAtCell(this, 'find slots', (taken) => {
+      return taken.find(({ start, size }) => phys >= start && phys < start + size) ?? null;
+    });
   }
 
   /** A step that gives slots back. False if none begin there. */
   give(start: PhysAddr): PreemptStep<boolean> {
-    return new Give(this, start);
+    return changeCell(this, 'give slots', (taken) => {
+      const left = taken.filter((one) => one.start !== start);
+      return [left, left.length < taken.length];
+    });
   }
 }
 
@@ -97,58 +103,6 @@ class Take extends PreemptStep<PhysAddr | null> {
     const made = { start: at, size, origin };
     cell.value = [...cell.value.slice(0, index), made, ...cell.value.slice(index)];
     return physAddr(at);
-  }
-}
-
-class Find extends PreemptStep<SlotAllocation | null> {
-  readonly cell: SlotPool;
-  private readonly phys: number;
-
-  constructor(cell: SlotPool, phys: number) {
-    super();
-    this.cell = cell;
-    this.phys = phys;
-  }
-
-  get verb(): string {
-    return 'find slots';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): SlotAllocation | null {
-    const { phys } = this;
-    const found = this.cell.value.find(({ start, size }) => phys >= start && phys < start + size);
-    return found ?? null;
-  }
-}
-
-class Give extends PreemptStep<boolean> {
-  readonly cell: SlotPool;
-  private readonly start: PhysAddr;
-
-  constructor(cell: SlotPool, start: PhysAddr) {
-    super();
-    this.cell = cell;
-    this.start = start;
-  }
-
-  get verb(): string {
-    return 'give slots';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): boolean {
-    const { cell, start } = this;
-    const left = cell.value.filter((one) => one.start !== start);
-    const found = left.length < cell.value.length;
-    cell.value = left;
-    return found;
   }
 }
 

@@ -96,7 +96,7 @@ export class GemDmaObject extends GemObject {
  * @context May sleep.
  * @source `drm_gem_dma_create()`
  */
-export function* gemDmaCreate(dev: DrmDevice, size: number): Task<GemDmaObject> {
+function* gemDmaCreate(dev: DrmDevice, size: number): Task<GemDmaObject> {
   const { machine } = dev.kernel;
   const whole = alignUp(size, PAGE_SIZE);
   yield* allocateObject(dev);

@@ -209,10 +209,10 @@ export abstract class GemObject {
 }
 
 /** First page of a device's fake offsets: those below 4 GiB are left to old interfaces. */
-export const OFFSET_FIRST = 0x10_0000;
+const OFFSET_FIRST = 0x10_0000;
 
 /** LIMIT: pages of fake offsets that a device has. */
-export const OFFSET_PAGES: number = 0xf_ffff * 256;
+const OFFSET_PAGES: number = 0xf_ffff * 256;
 
 interface OffsetNode {
   readonly object: GemObject;

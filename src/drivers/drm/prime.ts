@@ -57,7 +57,7 @@ export function* primeHandleToFd(
  * @context May sleep; takes `prime.lock` and `objectNameLock`.
  * @source `drm_gem_prime_handle_to_dmabuf()`
  */
-export function* primeHandleToDmaBuf(file: DrmFile, handle: number, flags: number): Task<DmaBuf> {
+function* primeHandleToDmaBuf(file: DrmFile, handle: number, flags: number): Task<DmaBuf> {
   const { prime } = file;
   yield* prime.lock.lock();
   try {

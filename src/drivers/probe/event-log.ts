@@ -1,6 +1,12 @@
 /** What exporters told a probe file, until the program reads it. */
 
-import { type Access, Cell, PreemptStep, type Scheduler, wholeCell } from '../../machine/index.ts';
+import {
+  Cell,
+  changeCell,
+  lookAtCell,
+  type PreemptStep,
+  type Scheduler,
+} from '../../machine/index.ts';
 
 /** LIMIT: news kept for a program that does not read them; the oldest are lost then. */
 export const PROBE_EVENTS_MAX = 1024;
@@ -28,118 +34,29 @@ export class EventLog extends Cell<LogState> {
 
   /** A step that adds one. */
   append(event: Omit<ProbeEvent, 'sequence'>): PreemptStep<void> {
-    return new Append(this, event);
+    return changeCell(this, 'append', ({ last, events }) => {
+      const sequence = last + 1;
+      const kept = events.slice(-(PROBE_EVENTS_MAX - 1));
+      return [{ last: sequence, events: [...kept, { sequence, ...event }] }, undefined];
+    });
   }
 
   /** A step that shows the oldest, `count` at most, and how many there are. */
   peek(count: number): PreemptStep<readonly ProbeEvent[]> {
-    return new Peek(this, count);
+    return lookAtCell(this, 'peek', ({ events }) => events.slice(0, count));
   }
 
   /** A step that says how many there are after a number. */
   countAfter(sequence: number): PreemptStep<number> {
-    return new CountAfter(this, sequence);
+    return lookAtCell(this, 'count', ({ events }) => {
+      return events.filter((event) => event.sequence > sequence).length;
+    });
   }
 
   /** A step that forgets those up to a number. */
   forget(sequence: number): PreemptStep<void> {
-    return new Forget(this, sequence);
-  }
-}
-
-class Append extends PreemptStep<void> {
-  readonly cell: EventLog;
-  private readonly event: Omit<ProbeEvent, 'sequence'>;
-
-  constructor(cell: EventLog, event: Omit<ProbeEvent, 'sequence'>) {
-    super();
-    this.cell = cell;
-    this.event = event;
-  }
-
-  get verb(): string {
-    return 'append';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): void {
-    const { last, events } = this.cell.value;
-    const sequence = last + 1;
-    const kept = events.slice(-(PROBE_EVENTS_MAX - 1));
-    this.cell.value = { last: sequence, events: [...kept, { sequence, ...this.event }] };
-  }
-}
-
-class Peek extends PreemptStep<readonly ProbeEvent[]> {
-  readonly cell: EventLog;
-  private readonly count: number;
-
-  constructor(cell: EventLog, count: number) {
-    super();
-    this.cell = cell;
-    this.count = count;
-  }
-
-  get verb(): string {
-    return 'peek';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): readonly ProbeEvent[] {
-    return this.cell.value.events.slice(0, this.count);
-  }
-}
-
-class CountAfter extends PreemptStep<number> {
-  readonly cell: EventLog;
-  private readonly sequence: number;
-
-  constructor(cell: EventLog, sequence: number) {
-    super();
-    this.cell = cell;
-    this.sequence = sequence;
-  }
-
-  get verb(): string {
-    return 'count';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): number {
-    return this.cell.value.events.filter(({ sequence }) => sequence > this.sequence).length;
-  }
-}
-
-class Forget extends PreemptStep<void> {
-  readonly cell: EventLog;
-  private readonly sequence: number;
-
-  constructor(cell: EventLog, sequence: number) {
-    super();
-    this.cell = cell;
-    this.sequence = sequence;
-  }
-
-  get verb(): string {
-    return 'forget';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): void {
-    const { last, events } = this.cell.value;
-    const left = events.filter(({ sequence }) => sequence > this.sequence);
-    this.cell.value = { last, events: left };
+    return changeCell(this, 'forget', ({ last, events }) => {
+      return [{ last, events: events.filter((event) => event.sequence > sequence) }, undefined];
+    });
   }
 }

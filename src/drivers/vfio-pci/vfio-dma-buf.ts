@@ -151,7 +151,7 @@ export function* exportVfioBuffer(
 }
 
 /** The exporter's table. */
-export const vfioPciDmaBufOps: DmaBufOps<VfioDmaBuf> = {
+const vfioPciDmaBufOps: DmaBufOps<VfioDmaBuf> = {
   *attach(buf: DmaBuf<VfioDmaBuf>, attachment: Attachment<VfioDmaBuf>): Task {
     if (!attachment.peer2peer) {
       throw refusal('EOPNOTSUPP', 'importer-does-not-take-peer-memory', attachment);

@@ -132,7 +132,7 @@ export function* vb2QueueRelease(queue: Vb2Queue): Task {
  * @context May sleep; the lock is held.
  * @source `__vb2_queue_cancel()`
  */
-export function* vb2Cancel(queue: Vb2Queue): Task {
+function* vb2Cancel(queue: Vb2Queue): Task {
   const { started, buffers } = yield* queue.state.read();
   if (started) yield* queue.info.ops.stopStreaming();
   yield* queue.set({ streaming: false, started: false });

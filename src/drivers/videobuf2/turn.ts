@@ -8,14 +8,7 @@
  * @source thread S002: who owns a buffer follows from the queues
  */
 
-import {
-  type Access,
-  type Atomic,
-  Cell,
-  PreemptStep,
-  type Scheduler,
-  wholeCell,
-} from '../../machine/index.ts';
+import { type Atomic, Cell, changeCell, lookAtCell, type Scheduler } from '../../machine/index.ts';
 
 /** Who has the memory now. Its value is the hardware's name; null: the program. */
 export class Turn extends Cell<string | null> {
@@ -32,7 +25,7 @@ export class Turn extends Cell<string | null> {
    * @context Any.
    */
   *take(who: string): Atomic {
-    const before = yield* new ChangeTurn(this, who);
+    const before = yield* changeCell(this, 'take turn with', (holder) => [who, holder]);
     this.report(before, who);
   }
 
@@ -42,7 +35,7 @@ export class Turn extends Cell<string | null> {
    * @context Any.
    */
   *end(who: string): Atomic {
-    if (this.value === who) yield* new ChangeTurn(this, null);
+    if (this.value === who) yield* changeCell(this, 'end turn with', () => [null, undefined]);
   }
 
   /**
@@ -51,58 +44,14 @@ export class Turn extends Cell<string | null> {
    * @context Any.
    */
   *checkProgram(): Atomic {
-    this.report(yield* new LookAtTurn(this), 'the CPU');
+    this.report(
+      yield* lookAtCell(this, 'look whose turn it is with', (holder) => holder),
+      'the CPU',
+    );
   }
 
   private report(before: string | null, who: string): void {
     if (before === null || before === who) return;
     this.scheduler.warn('vb2', `${who} uses ${this.name} in the turn of ${before}`);
-  }
-}
-
-/** Gives back who had it before. */
-class ChangeTurn extends PreemptStep<string | null> {
-  readonly cell: Turn;
-  private readonly holder: string | null;
-
-  constructor(cell: Turn, who: string | null) {
-    super();
-    this.cell = cell;
-    this.holder = who;
-  }
-
-  get verb(): string {
-    return this.holder === null ? 'end turn with' : 'take turn with';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): string | null {
-    const before = this.cell.value;
-    this.cell.value = this.holder;
-    return before;
-  }
-}
-
-class LookAtTurn extends PreemptStep<string | null> {
-  readonly cell: Turn;
-
-  constructor(cell: Turn) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'look whose turn it is with';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): string | null {
-    return this.cell.value;
   }
 }

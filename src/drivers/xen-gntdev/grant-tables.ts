@@ -9,7 +9,7 @@
  */
 
 import type { PhysAddr } from '../../base/index.ts';
-import { type Access, Cell, PreemptStep, type Scheduler, wholeCell } from '../../machine/index.ts';
+import { Cell, changeCell, type PreemptStep, type Scheduler } from '../../machine/index.ts';
 
 /** LIMIT: entries of one guest's table. */
 export const GRANTS_MAX = 2048;
@@ -40,7 +40,7 @@ export class GrantTables extends Cell<Entries> {
    * @source `gnttab_grant_foreign_access()`
    */
   grant(from: number, to: number, phys: PhysAddr): PreemptStep<number | null> {
-    return new Change(this, 'grant', (entries) => {
+    return changeCell(this, 'grant', (entries) => {
       for (let ref = 1; ref <= GRANTS_MAX; ref += 1) {
         if (entries.has(keyOf(from, ref))) continue;
         return [replaced(entries, keyOf(from, ref), { from, to, phys, mapped: 0 }), ref];
@@ -56,7 +56,7 @@ export class GrantTables extends Cell<Entries> {
    * @source `gnttab_end_foreign_access_ref()`
    */
   end(from: number, ref: number): PreemptStep<boolean> {
-    return new Change(this, 'end grant', (entries) => {
+    return changeCell(this, 'end grant', (entries) => {
       const grant = entries.get(keyOf(from, ref));
       if (grant === undefined || grant.mapped > 0) return [entries, false];
       return [new Map([...entries].filter(([key]) => key !== keyOf(from, ref))), true];
@@ -70,7 +70,7 @@ export class GrantTables extends Cell<Entries> {
    * @source `GNTTABOP_map_grant_ref`
    */
   map(from: number, ref: number, by: number): PreemptStep<PhysAddr | null> {
-    return new Change(this, 'map grant', (entries) => {
+    return changeCell(this, 'map grant', (entries) => {
       const grant = entries.get(keyOf(from, ref));
       if (grant?.to !== by) return [entries, null];
       const mapped = { ...grant, mapped: grant.mapped + 1 };
@@ -84,7 +84,7 @@ export class GrantTables extends Cell<Entries> {
    * @source `GNTTABOP_unmap_grant_ref`
    */
   unmap(from: number, ref: number): PreemptStep<void> {
-    return new Change(this, 'unmap grant', (entries) => {
+    return changeCell(this, 'unmap grant', (entries) => {
       const grant = entries.get(keyOf(from, ref));
       if (grant === undefined) return [entries, undefined];
       const left = { ...grant, mapped: grant.mapped - 1 };
@@ -104,31 +104,4 @@ function keyOf(from: number, ref: number): string {
 
 function replaced(entries: Entries, key: string, grant: Grant): Entries {
   return new Map([...entries, [key, grant]]);
-}
-
-class Change<R> extends PreemptStep<R> {
-  readonly cell: GrantTables;
-  readonly verb: string;
-  private readonly change: (entries: Entries) => readonly [Entries, R];
-
-  constructor(
-    cell: GrantTables,
-    verb: string,
-    change: (entries: Entries) => readonly [Entries, R],
-  ) {
-    super();
-    this.cell = cell;
-    this.verb = verb;
-    this.change = change;
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): R {
-    const [entries, result] = this.change(this.cell.value);
-    this.cell.value = entries;
-    return result;
-  }
 }

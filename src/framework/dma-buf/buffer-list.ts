@@ -5,14 +5,12 @@
  */
 
 import {
-  type Access,
-  type Cell,
+  changeCell,
   Mutex,
-  PreemptStep,
+  type PreemptStep,
   type Scheduler,
   Shared,
   type Task,
-  wholeCell,
 } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 
@@ -35,14 +33,16 @@ export class BufferList {
   /** @context May sleep; the reservation is not locked. */
   *add(buf: DmaBuf): Task {
     yield* this.lock.lock();
-    yield* new ChangeList(this.buffers, 'list add', (all) => [buf, ...all]);
+    yield* changeCell(this.buffers, 'list add', (all) => [[buf, ...all], undefined]);
     yield* this.lock.unlock();
   }
 
   /** @context May sleep; the reservation is not locked. */
   *remove(buf: DmaBuf): Task {
     yield* this.lock.lock();
-    yield* new ChangeList(this.buffers, 'list remove', (all) => all.filter((one) => one !== buf));
+    yield* changeCell(this.buffers, 'list remove', (all) => {
+      return [all.filter((one) => one !== buf), undefined];
+    });
     yield* this.lock.unlock();
   }
 
@@ -72,28 +72,5 @@ export class BufferList {
     yield* this.lock.unlock();
     if (prev !== null) yield* prev.put();
     return next;
-  }
-}
-
-type Change = (all: readonly DmaBuf[]) => readonly DmaBuf[];
-
-class ChangeList extends PreemptStep<void> {
-  readonly cell: Cell<readonly DmaBuf[]>;
-  readonly verb: string;
-  private readonly change: Change;
-
-  constructor(cell: Cell<readonly DmaBuf[]>, verb: string, change: Change) {
-    super();
-    this.cell = cell;
-    this.verb = verb;
-    this.change = change;
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): void {
-    this.cell.value = this.change(this.cell.value);
   }
 }

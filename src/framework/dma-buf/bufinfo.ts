@@ -6,13 +6,7 @@
  */
 
 import { DmaBufError } from '../../base/index.ts';
-import {
-  type Access,
-  PreemptStep,
-  type RefCount,
-  type Task,
-  wholeCell,
-} from '../../machine/index.ts';
+import { lookAtCell, type PreemptStep, type Task } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { Kernel } from '../kernel.ts';
 import type { DeviceNode } from '../vfs/device-nodes.ts';
@@ -28,7 +22,7 @@ export const BUFINFO_PATH = '/sys/kernel/debug/dma_buf/bufinfo';
  * @source `dma_buf_show_fdinfo()`
  */
 export function* fdinfoOf(buf: DmaBuf): Task<readonly string[]> {
-  const count = yield* new CountReferences(buf.file.refs);
+  const count = yield* fileCount(buf);
   const name = yield* buf.name.read();
   const lines = [`size:\t${buf.size}`, `count:\t${count - 1}`, `exp_name:\t${buf.exporterName}`];
   return name === null ? lines : [...lines, `name:\t${name}`];
@@ -101,7 +95,7 @@ const BUFINFO_OPERATIONS: FileOperations = {
 };
 
 function* describeBuffer(buf: DmaBuf): Task<string> {
-  const count = yield* new CountReferences(buf.file.refs);
+  const count = yield* fileCount(buf);
   const name = (yield* buf.name.read()) ?? '<none>';
   const { flags, modeBits } = buf.file;
   const numbers = [pad(buf.size), pad(flags, 16), pad(modeBits, 16), pad(count)].join('\t');
@@ -117,23 +111,6 @@ function pad(value: number, radix = 10): string {
 }
 
 /** `file_count()`. */
-class CountReferences extends PreemptStep<number> {
-  readonly cell: RefCount;
-
-  constructor(cell: RefCount) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'count references';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): number {
-    return this.cell.value;
-  }
+function fileCount({ file }: DmaBuf): PreemptStep<number> {
+  return lookAtCell(file.refs, 'count references', (references) => references);
 }

@@ -9,13 +9,13 @@
  */
 
 import {
-  type Access,
   type Atomic,
   Cell,
-  PreemptStep,
+  changeCell,
+  lookAtCell,
+  type PreemptStep,
   type Scheduler,
   type Task,
-  wholeCell,
 } from '../../machine/index.ts';
 import type { DmaBuf } from './dma-buf.ts';
 import type { DmaFence } from '../fence/dma-fence.ts';
@@ -30,17 +30,19 @@ export class PollSlots extends Cell<number> {
 
   /** A step that says which slots are taken. */
   read(): PreemptStep<number> {
-    return new ReadSlots(this);
+    return lookAtCell(this, 'look at poll slots', (taken) => taken);
   }
 
   /** A step that takes the slot of `event`. False: it is taken. */
   take(event: number): PreemptStep<boolean> {
-    return new ChangeSlot(this, event, true);
+    return changeCell(this, 'take poll slot', (taken) => [taken | event, (taken & event) === 0]);
   }
 
   /** A step that gives the slot of `event` back. False: it was free. */
   clear(event: number): PreemptStep<boolean> {
-    return new ChangeSlot(this, event, false);
+    return changeCell(this, 'clear poll slot', (taken) => {
+      return [taken & ~event, (taken & event) !== 0];
+    });
   }
 }
 
@@ -84,53 +86,4 @@ function* pollCallback(buf: DmaBuf, event: number, fence: DmaFence | null): Atom
   yield* buf.pollSlots.clear(event);
   if (fence !== null) yield* fence.put();
   yield* buf.file.put();
-}
-
-class ReadSlots extends PreemptStep<number> {
-  readonly cell: PollSlots;
-
-  constructor(cell: PollSlots) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'look at poll slots';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): number {
-    return this.cell.value;
-  }
-}
-
-class ChangeSlot extends PreemptStep<boolean> {
-  readonly cell: PollSlots;
-  private readonly event: number;
-  private readonly isTaken: boolean;
-
-  constructor(cell: PollSlots, event: number, isTaken: boolean) {
-    super();
-    this.cell = cell;
-    this.event = event;
-    this.isTaken = isTaken;
-  }
-
-  get verb(): string {
-    return this.isTaken ? 'take poll slot' : 'clear poll slot';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): boolean {
-    const { cell, event, isTaken } = this;
-    if (((cell.value & event) !== 0) === isTaken) return false;
-    cell.value ^= event;
-    return true;
-  }
 }

@@ -10,15 +10,14 @@
 
 import type { DmaAddr, DmaDirection } from '../../base/index.ts';
 import {
-  type Access,
   Cell,
+  changeCell,
   type Device,
   type IommuDomain,
   MAX_SEGMENT_SIZE_DEFAULT,
-  PreemptStep,
+  type PreemptStep,
   type Scheduler,
   type SlotAllocation,
-  wholeCell,
 } from '../../machine/index.ts';
 import type { PageRange } from './page-list.ts';
 import type { SgEntry, SgTable } from './scatterlist.ts';
@@ -91,30 +90,7 @@ export class MappedSgTable extends Cell<boolean> implements SgTable {
 
   /** A step that ends it; false if it was ended before. */
   end(): PreemptStep<boolean> {
-    return new EndMapping(this);
-  }
-}
-
-class EndMapping extends PreemptStep<boolean> {
-  readonly cell: MappedSgTable;
-
-  constructor(cell: MappedSgTable) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'end mapping';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): boolean {
-    const wasMapped = this.cell.value;
-    this.cell.value = false;
-    return wasMapped;
+    return changeCell(this, 'end mapping', (isMapped) => [false, isMapped]);
   }
 }
 

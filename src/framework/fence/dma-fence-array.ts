@@ -4,7 +4,13 @@
  * @source drivers/dma-buf/dma-fence-array.c, v7.2; reference/linux-dma-buf.md B.5
  */
 
-import { type Access, type Atomic, Cell, PreemptStep, wholeCell } from '../../machine/index.ts';
+import {
+  type Atomic,
+  Cell,
+  changeCell,
+  lookAtCell,
+  type PreemptStep,
+} from '../../machine/index.ts';
 import type { Kernel } from '../kernel.ts';
 import { DmaFence, type DmaFenceOps } from './dma-fence.ts';
 
@@ -97,54 +103,11 @@ const ARRAY_OPS: DmaFenceOps = {
 export class PendingCount extends Cell<number> {
   /** A step that counts one less. True: none is left. */
   decrementAndTest(): PreemptStep<boolean> {
-    return new DecrementAndTest(this);
+    return changeCell(this, 'count down', (left) => [left - 1, left === 1]);
   }
 
   /** A step that tells how many are left. */
   read(): PreemptStep<number> {
-    return new ReadCount(this);
-  }
-}
-
-class DecrementAndTest extends PreemptStep<boolean> {
-  readonly cell: PendingCount;
-
-  constructor(cell: PendingCount) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'count down';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): boolean {
-    this.cell.value -= 1;
-    return this.cell.value === 0;
-  }
-}
-
-class ReadCount extends PreemptStep<number> {
-  readonly cell: PendingCount;
-
-  constructor(cell: PendingCount) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'read';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): number {
-    return this.cell.value;
+    return lookAtCell(this, 'read', (left) => left);
   }
 }

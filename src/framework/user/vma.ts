@@ -12,6 +12,7 @@ import {
   type Atomic,
   Cell,
   type Look,
+  lookAtCell,
   type Machine,
   PreemptStep,
   type Task,
@@ -120,12 +121,12 @@ export class Vma extends Cell<PageMap> {
 
   /** A step that says what stands in the table for a page; null if nothing does. */
   entryAt(page: number): PreemptStep<PageEntry | null> {
-    return new EntryAt(this, page);
+    return lookAtCell(this, 'walk page table', (table) => table.get(page) ?? null);
   }
 
   /** A step that gives the whole table: what is present, by number of the page. */
   entries(): PreemptStep<PageMap> {
-    return new Entries(this);
+    return lookAtCell(this, 'walk page table', (table) => table);
   }
 
   /**
@@ -195,41 +196,6 @@ class InsertPages extends TableStep<void> {
       changed.set(this.page + i, isReadOnly ? { ...entry, isReadOnly } : entry);
     }
     this.cell.value = changed;
-  }
-}
-
-class EntryAt extends TableStep<PageEntry | null> {
-  private readonly page: number;
-
-  constructor(cell: Vma, page: number) {
-    super(cell);
-    this.page = page;
-  }
-
-  get verb(): string {
-    return 'walk page table';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): PageEntry | null {
-    return this.cell.value.get(this.page) ?? null;
-  }
-}
-
-class Entries extends TableStep<PageMap> {
-  get verb(): string {
-    return 'walk page table';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): PageMap {
-    return this.cell.value;
   }
 }
 

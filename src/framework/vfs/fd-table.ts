@@ -3,6 +3,8 @@
 import {
   type Access,
   Cell,
+  changeCell,
+  lookAtCell,
   type Look,
   PreemptStep,
   type Scheduler,
@@ -70,9 +72,9 @@ export class FdTable extends Cell<Table> {
    * @source `fd_install()`
    */
   fill(fd: number, file: KernelFile): PreemptStep<void> {
-    return new Change(this, 'fd_install', (table) => {
+    return changeCell(this, 'fd_install', (table) => {
       const closeOnExec = table.get(fd)?.closeOnExec ?? false;
-      return new Map([...table, [fd, { file, closeOnExec }]]);
+      return [new Map([...table, [fd, { file, closeOnExec }]]), undefined];
     });
   }
 
@@ -82,7 +84,7 @@ export class FdTable extends Cell<Table> {
    * @source `put_unused_fd()`
    */
   unreserve(fd: number): PreemptStep<void> {
-    return new Change(this, 'put_unused_fd', (table) => without(table, fd));
+    return changeCell(this, 'put_unused_fd', (table) => [without(table, fd), undefined]);
   }
 
   /**
@@ -102,12 +104,16 @@ export class FdTable extends Cell<Table> {
    * @source `file_close_fd()`
    */
   remove(fd: number): PreemptStep<KernelFile | null> {
-    return new Remove(this, fd);
+    return changeCell(this, 'close fd', (table) => {
+      const file = table.get(fd)?.file ?? null;
+      // A number that is only reserved is not open.
+      return [file === null ? table : without(table, fd), file];
+    });
   }
 
   /** A step that says whether a descriptor, which is open, survives execve(2). */
   isCloseOnExec(fd: number): PreemptStep<boolean> {
-    return new IsCloseOnExec(this, fd);
+    return lookAtCell(this, 'close_on_exec', (table) => table.get(fd)?.closeOnExec ?? false);
   }
 
   /**
@@ -116,9 +122,9 @@ export class FdTable extends Cell<Table> {
    * @source `set_close_on_exec()`
    */
   setCloseOnExec(fd: number, closeOnExec: boolean): PreemptStep<void> {
-    return new Change(this, 'set_close_on_exec', (table) => {
+    return changeCell(this, 'set_close_on_exec', (table) => {
       const file = table.get(fd)?.file ?? null;
-      return file === null ? table : new Map([...table, [fd, { file, closeOnExec }]]);
+      return [file === null ? table : new Map([...table, [fd, { file, closeOnExec }]]), undefined];
     });
   }
 
@@ -181,21 +187,6 @@ class Install extends FdStep<number | null> {
   }
 }
 
-class Change extends FdStep<void> {
-  readonly verb: string;
-  private readonly change: (table: Table) => Table;
-
-  constructor(cell: FdTable, verb: string, change: (table: Table) => Table) {
-    super(cell);
-    this.verb = verb;
-    this.change = change;
-  }
-
-  apply(): void {
-    this.cell.value = this.change(this.cell.value);
-  }
-}
-
 class Fget extends FdStep<KernelFile | null> {
   private readonly fd: number;
 
@@ -218,48 +209,6 @@ class Fget extends FdStep<KernelFile | null> {
     const file = this.cell.value.get(this.fd)?.file ?? null;
     // The table owns a reference, so the count is above zero.
     if (file !== null) file.refs.value += 1;
-    return file;
-  }
-}
-
-class IsCloseOnExec extends FdStep<boolean> {
-  private readonly fd: number;
-
-  constructor(cell: FdTable, fd: number) {
-    super(cell);
-    this.fd = fd;
-  }
-
-  get verb(): string {
-    return 'close_on_exec';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): boolean {
-    return this.cell.value.get(this.fd)?.closeOnExec ?? false;
-  }
-}
-
-class Remove extends FdStep<KernelFile | null> {
-  private readonly fd: number;
-
-  constructor(cell: FdTable, fd: number) {
-    super(cell);
-    this.fd = fd;
-  }
-
-  get verb(): string {
-    return 'close fd';
-  }
-
-  apply(): KernelFile | null {
-    const table = this.cell.value;
-    const file = table.get(this.fd)?.file ?? null;
-    // A number that is only reserved is not open.
-    if (file !== null) this.cell.value = without(table, this.fd);
     return file;
   }
 }

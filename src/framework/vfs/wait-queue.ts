@@ -3,8 +3,10 @@
 import {
   type Access,
   Cell,
+  changeCell,
+  lookAtCell,
   type Look,
-  PreemptStep,
+  type PreemptStep,
   type Scheduler,
   SleepStep,
   wholeCell,
@@ -23,12 +25,12 @@ export class WaitQueue extends Cell<number> {
    * @source `wake_up_all()`
    */
   wake(): PreemptStep<void> {
-    return new Wake(this);
+    return changeCell(this, 'wake', (woken) => [woken + 1, undefined]);
   }
 
   /** A step that says how often it was woken so far. Ask before looking at what it announces. */
   seen(): PreemptStep<number> {
-    return new Seen(this);
+    return lookAtCell(this, 'poll', (woken) => woken);
   }
 }
 
@@ -50,48 +52,6 @@ export function waitForAny(
   until: number,
 ): SleepStep<void> {
   return new WaitForAny(clock, entries, until);
-}
-
-class Wake extends PreemptStep<void> {
-  readonly cell: WaitQueue;
-
-  constructor(cell: WaitQueue) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'wake';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'W')];
-  }
-
-  apply(): void {
-    this.cell.value += 1;
-  }
-}
-
-class Seen extends PreemptStep<number> {
-  readonly cell: WaitQueue;
-
-  constructor(cell: WaitQueue) {
-    super();
-    this.cell = cell;
-  }
-
-  get verb(): string {
-    return 'poll';
-  }
-
-  override accesses(): readonly Access[] {
-    return [wholeCell(this.cell, 'R')];
-  }
-
-  apply(): number {
-    return this.cell.value;
-  }
 }
 
 class WaitForAny extends SleepStep<void> {

@@ -32,7 +32,6 @@ const GEN3_X8: PartLink = { speed: 8, width: 8 };
 const GEN3_X16: PartLink = { speed: 8, width: 16 };
 const GEN4_X4: PartLink = { speed: 16, width: 4 };
 const GEN4_X16: PartLink = { speed: 16, width: 16 };
-const GEN5_X4: PartLink = { speed: 32, width: 4 };
 const GEN5_X16: PartLink = { speed: 32, width: 16 };
 
 const HOST_BRIDGE: Part = { ...PLAIN_PART, classCode: 0x060000 };
@@ -106,8 +105,6 @@ export const VEGA_BRIDGES: { upstream: Part; downstream: Part } = {
 
 /** An NVMe drive with a controller memory buffer of 1 MiB in BAR2. */
 export const NVME_DRIVE: Part = nvmeDrive(GEN4_X4, MIB);
-/** The same, of the next generation. */
-export const NVME_DRIVE_GEN5: Part = { ...nvmeDrive(GEN5_X4, MIB), device: 0xa826 };
 /** A drive of an older generation, with a buffer of 64 KiB. */
 export const NVME_DRIVE_SMALL: Part = { ...nvmeDrive(GEN3_X4, 64 * KIB), device: 0xa804 };
 

@@ -3,7 +3,7 @@
  * to which it lends the drive's controller memory and doorbells.
  */
 
-import { DmaBufError, PAGE_SIZE, present } from '../../base/index.ts';
+import { isDmaBufError, PAGE_SIZE, present } from '../../base/index.ts';
 import {
   ACCESS_LOCAL_WRITE,
   ACCESS_REMOTE_READ,
@@ -128,7 +128,7 @@ export class SpdkTarget {
       stage.note('controller memory and doorbells are registered with the card');
       yield* nic.postSend(encodeHello(greeting(memory, bells)));
     } catch (error) {
-      if (error instanceof DmaBufError) {
+      if (isDmaBufError(error)) {
         stage.note(`the kernel refuses: ${error.code}`);
         yield* nic.closeContext(process);
         yield* nic.postSend(encodeHello(REFUSED));
