@@ -68,6 +68,10 @@ export class HoldIova extends BlockStep<DmaAddr | null> {
     return 'hold addresses';
   }
 
+  override failure(): null {
+    return null;
+  }
+
   apply(): DmaAddr | null {
     const iova = findFreeIova(this.cell, this.size, this.limit);
     if (iova === null) return null;

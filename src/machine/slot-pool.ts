@@ -88,6 +88,10 @@ class Take extends PreemptStep<PhysAddr | null> {
     return [wholeCell(this.cell, 'W')];
   }
 
+  override failure(): null {
+    return null;
+  }
+
   apply(): PhysAddr | null {
     const { cell, size, origin } = this;
     const alignedUp = (address: number): number =>
